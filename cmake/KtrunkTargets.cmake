@@ -1,0 +1,40 @@
+# What every target has in common: warnings, sanitizers, include root; and the helpers that make targets.
+
+add_library(ktrunk_options INTERFACE)
+target_include_directories(ktrunk_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(ktrunk_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor
+                                                -Wold-style-cast -Wcast-qual -Wformat=2 -Wno-missing-field-initializers)
+if(KTRUNK_WERROR)
+  target_compile_options(ktrunk_options INTERFACE -Werror)
+endif()
+if(KTRUNK_SANITIZE)
+  target_compile_options(ktrunk_options INTERFACE -fsanitize=${KTRUNK_SANITIZE} -fno-omit-frame-pointer
+                                                  -fno-sanitize-recover=all)
+  target_link_options(ktrunk_options INTERFACE -fsanitize=${KTRUNK_SANITIZE})
+endif()
+# A program maps only the libraries it calls: a worker must have no libcrypto, whatever its libraries' other parts use.
+target_link_options(ktrunk_options INTERFACE -Wl,--as-needed)
+
+# ktrunk_library(NAME sources...): the library of one folder of src/, as ktrunk_NAME and ktrunk::NAME.
+function(ktrunk_library name)
+  add_library(ktrunk_${name} STATIC ${ARGN})
+  add_library(ktrunk::${name} ALIAS ktrunk_${name})
+  target_link_libraries(ktrunk_${name} PUBLIC ktrunk_options)
+  set_target_properties(ktrunk_${name} PROPERTIES EXPORT_NAME ${name})
+endfunction()
+
+# ktrunk_test(NAME sources... LIBS libraries... [LABELS labels...]): one GoogleTest program, its cases known to ctest.
+# Labels: unit (anywhere), kernel (wants kernel TLS, skips visibly without it), system (starts the daemon).
+function(ktrunk_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "LIBS;LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  if(NOT arg_LABELS)
+    set(arg_LABELS unit)
+  endif()
+  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} ktrunk_options ktrunk::test_main)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+                       PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+endfunction()

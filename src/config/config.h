@@ -1,0 +1,106 @@
+// Config: what the operator wrote, checked, in the types that the processes use. The supervisor reads the file once and
+// hands its exact text to every child (a sealed memfd), so that all of them hold the same Config, whatever happens to
+// the file meanwhile. References between tables are already ids: a trunk's name is resolved when the text is parsed.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/result.h"
+
+namespace ktrunk::config {
+
+enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
+[[nodiscard]] std::string_view transport_name(Transport transport);  // "tls", "tcp", "udp", as a URI writes it
+
+enum class ClientVerification : std::uint8_t { kOff, kOptional, kRequire };
+
+// Who encrypts: the kernel, or the handshake process between the socket and a Unix socket pair (relay).
+// auto takes the kernel where kernel and cipher suite allow, else relay.
+enum class RecordLayer : std::uint8_t { kAuto, kKernel, kRelay };
+
+// TLS parameters of a listener or a trunk. Paths are absolute (relative ones are taken from the file's folder).
+struct Tls {
+  std::string certificate;  // PEM chain; may be empty for a trunk (no client certificate)
+  std::string key;          // PEM private key
+  std::string ca;           // PEM bundle; empty on a trunk: the system's
+  std::string ciphers;      // TLS 1.2 cipher list in OpenSSL's words; empty: ktrunk's AEAD suites
+  std::string ciphersuites; // TLS 1.3 suites in OpenSSL's words; empty: ktrunk's own
+  bool allow_tls12 = true;  // min_version = "1.2" | "1.3"
+  bool allow_tls13 = true;  // max_version = "1.2" | "1.3"
+};
+
+struct Listener {
+  std::string name;     // defaults to its transport and address
+  Transport transport = Transport::kTls;
+  Address address;      // where to bind
+  std::string advertise_host;  // in Via and Record-Route; default: the bound address
+  std::uint16_t advertise_port = 0;
+  Tls tls;
+  ClientVerification verify_client = ClientVerification::kOff;
+  unsigned tickets = 2;  // TLS 1.3 session tickets sent after a handshake
+};
+
+struct Target {
+  Transport transport = Transport::kTls;
+  std::string host;  // name or literal address, without brackets
+  std::uint16_t port = 0;
+};
+
+struct Trunk {
+  std::string name;
+  std::vector<Target> targets;  // tried in this order; may be empty: the peer connects to us
+  Tls tls;
+  std::string verify_name;      // the name the peer's certificate must carry; default: the target's host
+  unsigned connections = 1;     // connections kept up to a stream target
+  ListenerId listener;          // whose address stands in Via towards the trunk, and whose socket sends UDP
+};
+
+// A request matches when every condition that is set holds. First match wins.
+struct Route {
+  TrunkId from_trunk;                // unset: any
+  ListenerId from_listener;          // unset: any
+  std::vector<std::string> methods;  // empty: any
+  std::string user_prefix;           // of the Request-URI; empty: any
+  std::string host;                  // of the Request-URI, lower case; empty: any
+  TrunkId to;
+};
+
+struct Limits {
+  std::uint32_t max_connections = 16384;
+  std::uint32_t max_message_bytes = 65535;           // start-line, headers and body
+  std::uint32_t max_queue_bytes = 1u << 20;          // waiting to be sent, per connection and worker
+  std::chrono::milliseconds stalled_peer{30'000};    // a peer that takes nothing for so long is closed
+  std::chrono::milliseconds partial_message{10'000}; // the rest of a begun message must come within this
+  std::chrono::milliseconds handshake{10'000};       // from accept or connect to the handoff
+  std::chrono::milliseconds drain{5'000};            // from SIGTERM to the end
+};
+
+struct Config {
+  std::string path;    // of the file, for messages
+  unsigned workers = 0;  // resolved: 1 .. ipc's kMaxWorkers; default one per processor
+  RecordLayer record_layer = RecordLayer::kAuto;
+  std::string control_socket = "/run/ktrunk/control.sock";
+  log::Format log_format = log::Format::kText;
+  spdlog::level::level_enum log_level = spdlog::level::info;
+  Limits limits;
+  std::vector<Listener> listeners;
+  std::vector<Trunk> trunks;
+  std::vector<Route> routes;
+};
+
+// Parses and checks TOML text. The path is for messages and for relative file names. Errors read
+// "FILE:LINE: key 'listen.certificate': what is wrong; what was expected". No file but the text is looked at.
+[[nodiscard]] Result<Config> parse(std::string_view text, std::string_view path);
+
+// Reads the file's text. A missing or unreadable file is an error that names it.
+[[nodiscard]] Result<std::string> read_file(const std::string& path);
+
+}  // namespace ktrunk::config
