@@ -42,10 +42,7 @@ class FdLeakCheck : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
-  // Before the default printer, so that a leak is reported as part of its test.
-  testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
-  testing::TestEventListener* printer = listeners.Release(listeners.default_result_printer());
-  listeners.Append(new FdLeakCheck);
-  listeners.Append(printer);
+  // End events run in reverse order: the check comes before the printer's verdict on the test.
+  testing::UnitTest::GetInstance()->listeners().Append(new FdLeakCheck);
   return RUN_ALL_TESTS();
 }
