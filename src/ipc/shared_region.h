@@ -1,0 +1,181 @@
+// SharedRegion: the memory that all processes of one ktrunkd map, from a memfd that the supervisor makes.
+//
+// Every field has one writer, named beside it, and is published with one atomic store, so that a process may die at
+// any instruction and leave nothing half-written that another relies on. A slot's constant part (ConnectionInfo) is
+// written before the state word that makes it visible, and not again until the slot's next life.
+//
+//   RegionHeader | ConnectionSlot[max_connections] | TrunkEntry[trunks] | WorkerStats[workers] | HandshakeStats |
+//   sent counters u64[max_connections][workers]
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/address.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/result.h"
+#include "ipc/limits.h"
+#include "ipc/messages.h"
+#include "ipc/send_gate.h"
+
+namespace ktrunk::ipc {
+
+enum class SlotState : std::uint8_t {
+  kFree,     // no connection
+  kOffered,  // its descriptor is being given to the workers
+  kOpen,     // every worker holds it: send and receive
+  kClosing,  // no new messages; waiting for every worker to let go
+};
+
+// The word of a slot that says what it holds: one atomic load tells generation, state and home worker together.
+struct SlotWord {
+  Generation generation{0};
+  SlotState state = SlotState::kFree;
+  WorkerIndex home;
+
+  [[nodiscard]] std::uint64_t pack() const {
+    return std::uint64_t{generation.value} << 32 | std::uint64_t{home.value} << 8 | static_cast<std::uint64_t>(state);
+  }
+  [[nodiscard]] static SlotWord unpack(std::uint64_t word) {
+    return {Generation{static_cast<std::uint32_t>(word >> 32)}, static_cast<SlotState>(word & 0xff),
+            WorkerIndex{static_cast<std::uint8_t>(word >> 8 & 0xff)}};
+  }
+};
+
+struct alignas(64) ConnectionSlot {
+  std::atomic<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
+  ConnectionInfo info;                 // writer: supervisor, before the word leaves kFree
+  alignas(64) SendGate gate;
+
+  [[nodiscard]] SlotWord state() const { return SlotWord::unpack(word.load(std::memory_order_acquire)); }
+  // True when `id` is the connection in this slot and messages may be sent on it.
+  [[nodiscard]] bool open_for(ConnectionId id) const {
+    const SlotWord now = state();
+    return now.state == SlotState::kOpen && now.generation == id.generation;
+  }
+};
+
+// What the workers must know of a trunk; writer: supervisor.
+struct alignas(64) TrunkEntry {
+  // Open connections as slot << 32 | generation; kNoConnection where there is none. Read without a lock: an entry may
+  // be stale by the time it is used, which the slot's own word then tells.
+  static constexpr std::uint64_t kNoConnection = ~std::uint64_t{0};
+  std::array<std::atomic<std::uint64_t>, kMaxTrunkConnections> connections;
+
+  [[nodiscard]] static std::uint64_t pack(ConnectionId id) {
+    return std::uint64_t{id.slot.value} << 32 | id.generation.value;
+  }
+  [[nodiscard]] ConnectionId connection(unsigned place) const {
+    const std::uint64_t word = connections[place].load(std::memory_order_acquire);
+    if (word == kNoConnection) return {};
+    return {SlotIndex{static_cast<std::uint32_t>(word >> 32)}, Generation{static_cast<std::uint32_t>(word)}};
+  }
+
+  // Addresses of UDP targets. The writer fills the copy that `current` does not name, then flips it (0: none yet, else
+  // copy number + 1); a change comes at most once per name resolution, so that a reader's copy stays still.
+  struct UdpTarget {
+    std::array<Address, 2> copies;
+    std::atomic<std::uint32_t> current{0};
+  };
+  std::array<UdpTarget, kMaxTargets> udp;
+  [[nodiscard]] Address udp_address(unsigned target) const {
+    const std::uint32_t now = udp[target].current.load(std::memory_order_acquire);
+    return now == 0 ? Address() : udp[target].copies[now - 1];
+  }
+};
+
+// A count with one writer; others may read it at any time.
+class Counter {
+ public:
+  void add(std::uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t read() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+// Writer: that worker. The counts go on when a worker is restarted.
+struct alignas(64) WorkerStats {
+  Counter messages_received;
+  Counter requests_forwarded;
+  Counter responses_forwarded;
+  Counter replies;     // made here: errors, OPTIONS
+  Counter dropped;     // messages that have no way on: late responses, ACKs
+  Counter queue_full;  // requests answered 503 because the next hop's queue was full
+  Counter keepalives;  // CRLF pings answered
+  Counter messages_sent;
+  Counter kernel_records_sent;  // sends on kTLS sockets, one record each (16384 octets at most)
+  Counter relay_packets_sent;
+  Counter bytes_sent;
+  Counter control_records;  // received: alerts, tickets, KeyUpdate
+  Counter submits;          // io_uring_enter calls
+};
+
+// Writer: the handshake process.
+struct alignas(64) HandshakeStats {
+  Counter accepted;  // connections handed over, by origin
+  Counter connected;
+  Counter failed;  // handshakes that came to nothing
+  Counter resumed;
+  Counter kernel;  // handed over with the kernel's record layer
+  Counter relayed;
+};
+
+// 32 random octets that all workers sign flow tokens with.
+struct TokenSecret {
+  std::array<unsigned char, 32> bytes{};
+};
+
+struct RegionSizes {
+  std::uint32_t workers = 1;
+  std::uint32_t max_connections = 0;
+  std::uint32_t trunks = 0;
+};
+
+class SharedRegion {
+ public:
+  // Supervisor: makes the memory and initialises it. The secret is fresh from the kernel's random generator.
+  [[nodiscard]] static Result<SharedRegion> create(const RegionSizes& sizes);
+  // Child: maps what it has been sent. Checks magic, version and size.
+  [[nodiscard]] static Result<SharedRegion> map(Fd memory);
+
+  SharedRegion(SharedRegion&& other) noexcept;
+  SharedRegion& operator=(SharedRegion&& other) noexcept;
+  ~SharedRegion();
+
+  [[nodiscard]] const RegionSizes& sizes() const { return sizes_; }
+  [[nodiscard]] const TokenSecret& secret() const;
+  [[nodiscard]] ConnectionSlot& slot(SlotIndex index) const { return slots_[index.value]; }
+  [[nodiscard]] TrunkEntry& trunk(TrunkId trunk) const { return trunks_[trunk.value]; }
+  [[nodiscard]] WorkerStats& worker(WorkerIndex worker) const { return workers_[worker.value]; }
+  [[nodiscard]] HandshakeStats& handshake() const { return *handshake_; }
+  // Messages that `worker` has sent on the connection in `slot`; writer: that worker (the supervisor clears it between
+  // two lives of the slot).
+  [[nodiscard]] std::atomic<std::uint64_t>& sent(SlotIndex slot, WorkerIndex worker) const {
+    return sent_[std::size_t{slot.value} * sizes_.workers + worker.value];
+  }
+  [[nodiscard]] int descriptor() const { return memory_.get(); }
+
+ private:
+  SharedRegion() = default;
+  void lay_out();
+
+  Fd memory_;
+  std::byte* base_ = nullptr;
+  std::size_t bytes_ = 0;
+  RegionSizes sizes_;
+  ConnectionSlot* slots_ = nullptr;
+  TrunkEntry* trunks_ = nullptr;
+  WorkerStats* workers_ = nullptr;
+  HandshakeStats* handshake_ = nullptr;
+  std::atomic<std::uint64_t>* sent_ = nullptr;
+};
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(sizeof(ConnectionSlot) % 64 == 0);
+
+}  // namespace ktrunk::ipc
