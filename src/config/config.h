@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,6 +18,13 @@
 
 namespace ktrunk::config {
 
+inline constexpr unsigned kMaxWorkers = 32;
+inline constexpr unsigned kMaxTrunkConnections = 32;
+inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
+inline constexpr std::size_t kMaxListeners = 256;
+inline constexpr std::size_t kMaxTrunks = 1024;
+inline constexpr std::size_t kMaxTextBytes = 8u << 20;  // of the configuration file
+
 enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
 [[nodiscard]] std::string_view transport_name(Transport transport);  // "tls", "tcp", "udp", as a URI writes it
 
@@ -28,20 +36,20 @@ enum class RecordLayer : std::uint8_t { kAuto, kKernel, kRelay };
 
 // TLS parameters of a listener or a trunk. Paths are absolute (relative ones are taken from the file's folder).
 struct Tls {
-  std::string certificate;  // PEM chain; may be empty for a trunk (no client certificate)
-  std::string key;          // PEM private key
-  std::string ca;           // PEM bundle; empty on a trunk: the system's
-  std::string ciphers;      // TLS 1.2 cipher list in OpenSSL's words; empty: ktrunk's AEAD suites
-  std::string ciphersuites; // TLS 1.3 suites in OpenSSL's words; empty: ktrunk's own
-  bool allow_tls12 = true;  // min_version = "1.2" | "1.3"
-  bool allow_tls13 = true;  // max_version = "1.2" | "1.3"
+  std::string certificate;   // PEM chain; may be empty for a trunk (no client certificate)
+  std::string key;           // PEM private key
+  std::string ca;            // PEM bundle; empty on a trunk: the system's
+  std::string ciphers;       // TLS 1.2 cipher list in OpenSSL's words; empty: ktrunk's AEAD suites
+  std::string ciphersuites;  // TLS 1.3 suites in OpenSSL's words; empty: ktrunk's own
+  bool allow_tls12 = true;   // min_version = "1.2" | "1.3"
+  bool allow_tls13 = true;   // max_version = "1.2" | "1.3"
 };
 
 struct Listener {
-  std::string name;     // defaults to its transport and address
+  std::string name;  // defaults to its transport and address
   Transport transport = Transport::kTls;
-  Address address;      // where to bind
-  std::string advertise_host;  // in Via and Record-Route; default: the bound address
+  Address address;             // where to bind
+  std::string advertise_host;  // in Via and Record-Route, IPv6 in brackets; default: the bound address
   std::uint16_t advertise_port = 0;
   Tls tls;
   ClientVerification verify_client = ClientVerification::kOff;
@@ -58,9 +66,9 @@ struct Trunk {
   std::string name;
   std::vector<Target> targets;  // tried in this order; may be empty: the peer connects to us
   Tls tls;
-  std::string verify_name;      // the name the peer's certificate must carry; default: the target's host
-  unsigned connections = 1;     // connections kept up to a stream target
-  ListenerId listener;          // whose address stands in Via towards the trunk, and whose socket sends UDP
+  std::string verify_name;   // the name the peer's certificate must carry; default: the target's host
+  unsigned connections = 1;  // connections kept up to a stream target
+  ListenerId listener;       // whose address stands in Via towards the trunk, and whose socket sends UDP
 };
 
 // A request matches when every condition that is set holds. First match wins.
@@ -75,17 +83,27 @@ struct Route {
 
 struct Limits {
   std::uint32_t max_connections = 16384;
-  std::uint32_t max_message_bytes = 65535;           // start-line, headers and body
-  std::uint32_t max_queue_bytes = 1u << 20;          // waiting to be sent, per connection and worker
-  std::chrono::milliseconds stalled_peer{30'000};    // a peer that takes nothing for so long is closed
-  std::chrono::milliseconds partial_message{10'000}; // the rest of a begun message must come within this
-  std::chrono::milliseconds handshake{10'000};       // from accept or connect to the handoff
-  std::chrono::milliseconds drain{5'000};            // from SIGTERM to the end
+  std::uint32_t max_message_bytes = 65535;            // start-line, headers and body
+  std::uint32_t max_queue_bytes = 1u << 20;           // waiting to be sent, per connection and worker
+  std::chrono::milliseconds stalled_peer{30'000};     // a peer that takes nothing for so long is closed
+  std::chrono::milliseconds partial_message{10'000};  // the rest of a begun message must come within this
+  std::chrono::milliseconds handshake{10'000};        // from accept or connect to the handoff
+  std::chrono::milliseconds drain{5'000};             // from SIGTERM to the end
+};
+
+// A file that the configuration names, and where it does, for messages about the file itself.
+struct FileReference {
+  enum class Kind : std::uint8_t { kCertificate, kPrivateKey, kAuthorities };
+
+  Kind kind = Kind::kCertificate;
+  std::string file;  // absolute
+  std::string key;   // "listen[0].certificate"
+  unsigned line = 0;
 };
 
 struct Config {
-  std::string path;    // of the file, for messages
-  unsigned workers = 0;  // resolved: 1 .. ipc's kMaxWorkers; default one per processor
+  std::string path;      // of the file, for messages
+  unsigned workers = 0;  // resolved: 1 .. kMaxWorkers; default one per processor that is online
   RecordLayer record_layer = RecordLayer::kAuto;
   std::string control_socket = "/run/ktrunk/control.sock";
   log::Format log_format = log::Format::kText;
@@ -94,13 +112,23 @@ struct Config {
   std::vector<Listener> listeners;
   std::vector<Trunk> trunks;
   std::vector<Route> routes;
+  std::vector<FileReference> files;  // every file that the tables above name, in the order of the text
 };
 
-// Parses and checks TOML text. The path is for messages and for relative file names. Errors read
-// "FILE:LINE: key 'listen.certificate': what is wrong; what was expected". No file but the text is looked at.
+// Parses and checks TOML text. The path is for messages and for relative file names (make it absolute where the working
+// directory may differ between processes). Errors read
+// "FILE:LINE: key 'listen[0].certificate': what is wrong; what was expected"; of several, the first by line is
+// returned. No file but the text is looked at.
 [[nodiscard]] Result<Config> parse(std::string_view text, std::string_view path);
 
 // Reads the file's text. A missing or unreadable file is an error that names it.
 [[nodiscard]] Result<std::string> read_file(const std::string& path);
+
+// Looks at every file of config.files: there, readable by this process, PEM of the right kind. The first that is not
+// gives an error in parse()'s form. Whether a key fits its certificate is for the handshake process to find out.
+[[nodiscard]] Status check_files(const Config& config);
+
+// "500ms", "30s", "5m", "1h": a whole number and a unit, at most a year.
+[[nodiscard]] Result<std::chrono::milliseconds> parse_duration(std::string_view text);
 
 }  // namespace ktrunk::config

@@ -1,0 +1,275 @@
+#include "config/tables.h"
+
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "config/notation.h"
+
+namespace ktrunk::config {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Of the processors online, not of this process's affinity mask: every process must come to the same number.
+unsigned default_workers() {
+  return static_cast<unsigned>(std::clamp<long>(::sysconf(_SC_NPROCESSORS_ONLN), 1, kMaxWorkers));
+}
+
+// A file's name, made absolute and noted for check_files().
+std::string read_file_name(TableReader& reader, std::string_view key, FileReference::Kind kind, Config& config) {
+  const std::string name = reader.text(key);
+  if (name.empty()) return {};
+  const std::filesystem::path folder = std::filesystem::absolute(config.path).parent_path();
+  const std::string file = (folder / name).lexically_normal().string();
+  config.files.push_back({kind, file, reader.full_key(key), reader.line(key)});
+  return file;
+}
+
+// The cipher strings are OpenSSL's to judge; spaces and the like are refused here, with the line.
+std::string read_ciphers(TableReader& reader, std::string_view key) {
+  std::string ciphers = reader.text(key);
+  if (ciphers.find_first_of(" \t\"'") != std::string::npos)
+    reader.problem(key, fmt::format("'{}'; expected OpenSSL's names with colons between them", ciphers));
+  return ciphers;
+}
+
+constexpr std::array<std::string_view, 7> kTlsKeys = {"certificate", "key",     "ca",          "min_version",
+                                                      "max_version", "ciphers", "ciphersuites"};
+
+Tls read_tls(TableReader& reader, Config& config) {
+  enum class Version : std::uint8_t { k12, k13 };
+  Tls tls;
+  tls.certificate = read_file_name(reader, "certificate", FileReference::Kind::kCertificate, config);
+  tls.key = read_file_name(reader, "key", FileReference::Kind::kPrivateKey, config);
+  tls.ca = read_file_name(reader, "ca", FileReference::Kind::kAuthorities, config);
+  const auto lowest = reader.choice("min_version", {{"1.2", Version::k12}, {"1.3", Version::k13}}, Version::k12);
+  const auto highest = reader.choice("max_version", {{"1.2", Version::k12}, {"1.3", Version::k13}}, Version::k13);
+  if (lowest == Version::k13 && highest == Version::k12)
+    reader.problem("max_version", "\"1.2\" is below min_version; expected \"1.3\"");
+  tls.allow_tls12 = lowest == Version::k12;
+  tls.allow_tls13 = highest == Version::k13;
+  tls.ciphers = read_ciphers(reader, "ciphers");
+  tls.ciphersuites = read_ciphers(reader, "ciphersuites");
+  if (reader.has("certificate") && !reader.has("key"))
+    reader.missing("key", "the private key's PEM file, since there is a certificate");
+  if (reader.has("key") && !reader.has("certificate"))
+    reader.missing("certificate", "the certificate chain's PEM file, since there is a key");
+  return tls;
+}
+
+void refuse_tls_keys(TableReader& reader, std::string_view why) {
+  for (const std::string_view key : kTlsKeys)
+    if (reader.has(key)) reader.problem(key, fmt::format("{}; expected no TLS keys", why));
+}
+
+std::string read_name(TableReader& reader, std::string_view key) {
+  std::string name = reader.text(key);
+  if (name.empty()) return name;
+  if (const Status status = check_name(name); !status) reader.problem(key, status.error().what);
+  return name;
+}
+
+bool is_wildcard(const Address& address) {
+  return !address.empty() && address.ip_bytes().find_first_not_of('\0') == std::string_view::npos;
+}
+
+void read_address(TableReader& reader, Listener& listener) {
+  if (!reader.has("address")) return reader.missing("address", "\"IP:PORT\" to bind to");
+  const std::string text = reader.text("address");
+  if (text.empty()) return;
+  Result<Address> address = Address::parse(text);
+  if (!address) return reader.problem("address", address.error().what);
+  if (address->port() == 0)
+    return reader.problem("address", fmt::format("'{}' has port 0; expected a port of 1 to 65535", text));
+  listener.address = *address;
+}
+
+void read_advertise(TableReader& reader, Listener& listener) {
+  listener.advertise_host = listener.address.host();
+  listener.advertise_port = listener.address.port();
+  if (!reader.has("advertise")) {
+    if (is_wildcard(listener.address))
+      reader.missing("advertise", fmt::format("\"HOST[:PORT]\", the address that peers reach, since the listener is "
+                                              "bound to every address ({})",
+                                              listener.address.host()));
+    return;
+  }
+  const std::string text = reader.text("advertise");
+  if (text.empty()) return;
+  Result<HostPort> advertised = parse_host_port(text);
+  if (!advertised) return reader.problem("advertise", advertised.error().what);
+  if (const auto literal = Address::from_ip(advertised->host, 0); literal && is_wildcard(*literal))
+    return reader.problem("advertise",
+                          fmt::format("'{}' is no address that a peer can reach; expected \"HOST[:PORT]\"", text));
+  listener.advertise_host = uri_host(advertised->host);
+  if (advertised->port != 0) listener.advertise_port = advertised->port;
+}
+
+std::string read_host(TableReader& reader, std::string_view key) {
+  std::string host = reader.text(key);
+  if (host.empty()) return host;
+  if (const Status status = check_host(host); !status) reader.problem(key, status.error().what);
+  return host;
+}
+
+void read_methods(TableReader& reader, Route& route) {
+  const std::vector<TextItem> methods = reader.texts("methods");
+  for (const TextItem& method : methods) {
+    if (!is_token(method.text)) {
+      reader.problem(method, fmt::format("'{}' is no method; expected one like \"INVITE\"", method.text));
+    } else if (std::ranges::any_of(method.text, [](char c) { return c >= 'a' && c <= 'z'; })) {
+      reader.problem(method, fmt::format("'{}': methods are case-sensitive; expected upper case", method.text));
+    }
+    route.methods.push_back(method.text);
+  }
+  if (reader.has("methods") && methods.empty())
+    reader.problem("methods", "no method, so nothing would match; expected one or more, or no such key for any");
+}
+
+}  // namespace
+
+void read_ktrunk(TableReader& reader, Config& config) {
+  config.workers = reader.number("workers", {1, kMaxWorkers}, default_workers());
+  config.record_layer = reader.choice(
+      "record_layer", {{"auto", RecordLayer::kAuto}, {"kernel", RecordLayer::kKernel}, {"relay", RecordLayer::kRelay}},
+      config.record_layer);
+  config.control_socket = reader.text("control", config.control_socket);
+  constexpr std::size_t kLongestPath = sizeof(sockaddr_un::sun_path) - 1;
+  if (!config.control_socket.starts_with('/'))
+    reader.problem("control", fmt::format("'{}'; expected an absolute path", config.control_socket));
+  else if (config.control_socket.size() > kLongestPath)
+    reader.problem("control", fmt::format("the path is {} bytes long; expected at most {}, the limit for a Unix socket",
+                                          config.control_socket.size(), kLongestPath));
+  config.log_format =
+      reader.choice("log_format", {{"text", log::Format::kText}, {"json", log::Format::kJson}}, config.log_format);
+  if (reader.has("log_level")) {
+    const std::string name = reader.text("log_level");
+    if (const auto level = log::parse_level(name)) {
+      config.log_level = *level;
+    } else if (!name.empty()) {
+      reader.problem("log_level", level.error().what);
+    }
+  }
+  reader.finish();
+}
+
+void read_limits(TableReader& reader, Limits& limits) {
+  constexpr std::uint32_t kSmallestMessage = 1024;
+  constexpr std::uint32_t kLargestQueue = 1u << 30;
+  constexpr Range<milliseconds> kTimeout{milliseconds(100), std::chrono::hours(1)};
+  limits.max_connections = reader.number("max_connections", {1, 1u << 20}, limits.max_connections);
+  limits.max_message_bytes =
+      reader.number("max_message_bytes", {kSmallestMessage, kMaxMessageBytes}, limits.max_message_bytes);
+  limits.max_queue_bytes = reader.number("max_queue_bytes", {kSmallestMessage, kLargestQueue}, limits.max_queue_bytes);
+  limits.stalled_peer = reader.duration("stalled_peer", kTimeout, limits.stalled_peer);
+  limits.partial_message = reader.duration("partial_message", kTimeout, limits.partial_message);
+  limits.handshake = reader.duration("handshake", kTimeout, limits.handshake);
+  limits.drain = reader.duration("drain", {milliseconds(0), std::chrono::hours(1)}, limits.drain);
+  if (limits.max_queue_bytes < limits.max_message_bytes)
+    reader.problem("max_queue_bytes", fmt::format("{} is less than max_message_bytes; expected at least {}",
+                                                  limits.max_queue_bytes, limits.max_message_bytes));
+  reader.finish();
+}
+
+Listener read_listener(TableReader& reader, Config& config) {
+  Listener listener;
+  listener.name = read_name(reader, "name");
+  if (!reader.has("transport")) reader.missing("transport", "\"tls\", \"tcp\" or \"udp\"");
+  listener.transport = reader.choice(
+      "transport", {{"tls", Transport::kTls}, {"tcp", Transport::kTcp}, {"udp", Transport::kUdp}}, listener.transport);
+  read_address(reader, listener);
+  read_advertise(reader, listener);
+  if (listener.name.empty())
+    listener.name = fmt::format("{}:{}", transport_name(listener.transport), listener.address.text());
+
+  listener.tls = read_tls(reader, config);
+  listener.verify_client = reader.choice("verify_client",
+                                         {{"off", ClientVerification::kOff},
+                                          {"optional", ClientVerification::kOptional},
+                                          {"require", ClientVerification::kRequire}},
+                                         listener.verify_client);
+  constexpr std::uint32_t kMostTickets = 8;
+  listener.tickets = reader.number("tickets", {0, kMostTickets}, listener.tickets);
+  if (listener.transport != Transport::kTls) {
+    const std::string why = fmt::format("transport is \"{}\"", transport_name(listener.transport));
+    refuse_tls_keys(reader, why);
+    for (const std::string_view key : {"verify_client", "tickets"})
+      if (reader.has(key)) reader.problem(key, fmt::format("{}; expected no TLS keys", why));
+  } else if (reader.has("transport")) {
+    if (!reader.has("certificate") && !reader.has("key")) {
+      reader.missing("certificate", "the certificate chain's PEM file, since transport is \"tls\"");
+      reader.missing("key", "the private key's PEM file, since transport is \"tls\"");
+    }
+    if (listener.verify_client != ClientVerification::kOff && !reader.has("ca"))
+      reader.missing("ca", "the PEM file of the authorities that sign client certificates, since verify_client is set");
+    if (listener.verify_client == ClientVerification::kOff && reader.has("ca"))
+      reader.problem("ca", "verify_client is \"off\"; expected \"optional\" or \"require\" there, or no ca");
+  }
+  reader.finish();
+  return listener;
+}
+
+Trunk read_trunk(TableReader& reader, Config& config) {
+  Trunk trunk;
+  trunk.name = read_name(reader, "name");
+  if (!reader.has("name")) reader.missing("name", "a name for routes to refer to");
+  bool tls = false;
+  bool datagrams = false;
+  bool streams = false;
+  for (const TextItem& item : reader.texts("targets")) {
+    const Result<Target> target = parse_target(item.text);
+    if (!target) {
+      reader.problem(item, target.error().what);
+      continue;
+    }
+    tls = tls || target->transport == Transport::kTls;
+    datagrams = datagrams || target->transport == Transport::kUdp;
+    streams = streams || target->transport != Transport::kUdp;
+    if (datagrams && streams)
+      reader.problem(item, "udp and connections do not mix in one trunk; expected udp targets alone, or none");
+    trunk.targets.push_back(*target);
+  }
+  trunk.tls = read_tls(reader, config);
+  trunk.verify_name = read_host(reader, "verify_name");
+  if (!trunk.targets.empty() && !tls) {
+    refuse_tls_keys(reader, "no target is a \"tls:\" one");
+    if (reader.has("verify_name")) reader.problem("verify_name", "no target is a \"tls:\" one; expected no TLS keys");
+  }
+  if (reader.texts("targets").empty() && !reader.has("verify_name"))
+    reader.missing("verify_name",
+                   "the name in the peer's certificate, since there are no targets and the peer is known by it alone");
+  trunk.connections = reader.number("connections", {1, kMaxTrunkConnections}, trunk.connections);
+  (void)reader.text("listen");  // resolved by check_references()
+  reader.finish();
+  return trunk;
+}
+
+Route read_route(TableReader& reader) {
+  Route route;
+  // from_trunk, from_listener and to are resolved by check_references().
+  (void)reader.text("from_trunk");
+  (void)reader.text("from_listener");
+  read_methods(reader, route);
+  route.user_prefix = reader.text("user_prefix");
+  if (const std::string host = reader.text("host"); !host.empty()) {
+    // An IPv6 address may stand in brackets, as in the Request-URI.
+    const Result<HostPort> parsed =
+        parse_host_port(host.find(':') != std::string::npos && host[0] != '[' ? fmt::format("[{}]", host) : host);
+    if (!parsed || parsed->port != 0) {
+      reader.problem("host",
+                     parsed ? fmt::format("'{}' has a port; expected a host alone", host) : parsed.error().what);
+    } else {
+      route.host = to_lower(uri_host(parsed->host));
+    }
+  }
+  (void)reader.text("to");
+  if (!reader.has("to")) reader.missing("to", "the name of the trunk to send to");
+  reader.finish();
+  return route;
+}
+
+}  // namespace ktrunk::config

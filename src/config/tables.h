@@ -1,0 +1,31 @@
+// How each table of the file becomes a struct, and the draft that the checks across tables look at. Private to config/.
+#pragma once
+
+#include <vector>
+
+#include "config/config.h"
+#include "config/toml_reader.h"
+
+namespace ktrunk::config {
+
+// A configuration while it is being read. The readers stay, one for each table, because checks across tables report at
+// the line of the key they are about.
+struct Draft {
+  Config config;
+  Problems problems;
+  std::vector<TableReader> listeners;
+  std::vector<TableReader> trunks;
+  std::vector<TableReader> routes;
+};
+
+void read_ktrunk(TableReader& reader, Config& config);
+void read_limits(TableReader& reader, Limits& limits);
+// These report what one table alone can tell; names of other tables are looked up by check_references().
+[[nodiscard]] Listener read_listener(TableReader& reader, Config& config);
+[[nodiscard]] Trunk read_trunk(TableReader& reader, Config& config);
+[[nodiscard]] Route read_route(TableReader& reader);
+
+// Resolves the names that tables call each other by, and reports what only several tables together can tell.
+void check_references(Draft& draft);
+
+}  // namespace ktrunk::config
