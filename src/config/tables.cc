@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <optional>
 
 #include "config/notation.h"
 
@@ -179,8 +180,9 @@ Listener read_listener(TableReader& reader, Config& config) {
   Listener listener;
   listener.name = read_name(reader, "name");
   if (!reader.has("transport")) reader.missing("transport", "\"tls\", \"tcp\" or \"udp\"");
-  listener.transport = reader.choice(
-      "transport", {{"tls", Transport::kTls}, {"tcp", Transport::kTcp}, {"udp", Transport::kUdp}}, listener.transport);
+  const auto transport = reader.choice<std::optional<Transport>>(
+      "transport", {{"tls", Transport::kTls}, {"tcp", Transport::kTcp}, {"udp", Transport::kUdp}}, std::nullopt);
+  listener.transport = transport.value_or(Transport::kTls);
   read_address(reader, listener);
   read_advertise(reader, listener);
   if (listener.name.empty())
@@ -199,7 +201,7 @@ Listener read_listener(TableReader& reader, Config& config) {
     refuse_tls_keys(reader, why);
     for (const std::string_view key : {"verify_client", "tickets"})
       if (reader.has(key)) reader.problem(key, fmt::format("{}; expected no TLS keys", why));
-  } else if (reader.has("transport")) {
+  } else if (transport) {
     if (!reader.has("certificate") && !reader.has("key")) {
       reader.missing("certificate", "the certificate chain's PEM file, since transport is \"tls\"");
       reader.missing("key", "the private key's PEM file, since transport is \"tls\"");
@@ -239,7 +241,10 @@ Trunk read_trunk(TableReader& reader, Config& config) {
     refuse_tls_keys(reader, "no target is a \"tls:\" one");
     if (reader.has("verify_name")) reader.problem("verify_name", "no target is a \"tls:\" one; expected no TLS keys");
   }
-  if (reader.texts("targets").empty() && !reader.has("verify_name"))
+  const bool incoming = !reader.has("targets");
+  if (!incoming && reader.texts("targets").empty())
+    reader.problem("targets", "no target; expected one or more, or no such key where the peer connects to us");
+  if (incoming && !reader.has("verify_name"))
     reader.missing("verify_name",
                    "the name in the peer's certificate, since there are no targets and the peer is known by it alone");
   trunk.connections = reader.number("connections", {1, kMaxTrunkConnections}, trunk.connections);
@@ -256,9 +261,9 @@ Route read_route(TableReader& reader) {
   read_methods(reader, route);
   route.user_prefix = reader.text("user_prefix");
   if (const std::string host = reader.text("host"); !host.empty()) {
-    // An IPv6 address may stand in brackets, as in the Request-URI.
-    const Result<HostPort> parsed =
-        parse_host_port(host.find(':') != std::string::npos && host[0] != '[' ? fmt::format("[{}]", host) : host);
+    // An IPv6 address may stand in brackets, as in the Request-URI, or without.
+    const bool literal = Address::from_ip(host, 0).has_value();
+    const Result<HostPort> parsed = parse_host_port(literal ? uri_host(host) : host);
     if (!parsed || parsed->port != 0) {
       reader.problem("host",
                      parsed ? fmt::format("'{}' has a port; expected a host alone", host) : parsed.error().what);

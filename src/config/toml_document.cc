@@ -1,11 +1,5 @@
 #include "config/toml_document.h"
 
-// The library without its exceptions exists as headers only; the packaged shared library throws.
-#undef TOML_HEADER_ONLY
-#undef TOML_SHARED_LIB
-#define TOML_HEADER_ONLY 1
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
 #include <utility>
@@ -77,17 +71,19 @@ std::string_view kind_name(Node::Kind kind) {
   std::unreachable();
 }
 
+// The library reports by exception; its mode without goes on after some errors and then fails its own assertions. The
+// exception ends here.
 Result<Node> parse_toml(std::string_view text, std::string_view path) {
-  const toml::parse_result parsed = toml::parse(text, path);
-  if (!parsed) {
-    const toml::parse_error& error = parsed.error();
+  try {
+    const toml::table document = toml::parse(text, path);
+    Node root;
+    root.line = 1;
+    fill_table(root, document, 0);
+    return root;
+  } catch (const toml::parse_error& error) {
     return fail("{}:{}: not TOML (column {}): {}", path, error.source().begin.line, error.source().begin.column,
                 error.description());
   }
-  Node root;
-  root.line = 1;
-  fill_table(root, parsed.table(), 0);
-  return root;
 }
 
 }  // namespace ktrunk::config

@@ -1,0 +1,243 @@
+// Every complaint, word for word: file, line, key, what is wrong, what was expected.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "config/config.h"
+
+namespace ktrunk::config {
+namespace {
+
+struct Case {
+  const char* name;
+  std::string text;
+  std::string message;
+};
+
+void PrintTo(const Case& value, std::ostream* out) { *out << value.name; }
+
+// A listener for the cases that are about something else; three lines.
+const std::string kUdp = "[[listen]]\ntransport = 'udp'\naddress = '127.0.0.1:5060'\n";
+const std::string kTls =
+    "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = 'c.pem'\nkey = 'c.key'\n";
+const std::string kTrunk = "[[trunk]]\nname = 'a'\ntargets = ['udp:127.0.0.1:5070']\n";
+
+class ErrorTest : public testing::TestWithParam<Case> {};
+
+TEST_P(ErrorTest, SaysWhereAndWhat) {
+  const auto config = parse(GetParam().text, "k.toml");
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().what, GetParam().message);
+}
+
+const Case kTopCases[] = {
+    {"empty", "", "k.toml:1: key 'listen': missing; expected at least one [[listen]] table"},
+    {"unknown_table", kUdp + "[limit]\n", "k.toml:4: key 'limit': unknown key; did you mean 'limits'?"},
+    {"unknown_far", kUdp + "[database]\n",
+     "k.toml:4: key 'database': unknown key; expected one of ktrunk, limits, listen, trunk, route"},
+    {"not_a_table", "ktrunk = 1\n" + kUdp, "k.toml:1: key 'ktrunk': an integer; expected a table, [ktrunk]"},
+    {"single_brackets", "[listen]\n", "k.toml:1: key 'listen': a table; expected tables, each begun by [[listen]]"},
+    {"array_of_numbers", "trunk = [1]\n" + kUdp,
+     "k.toml:1: key 'trunk[0]': an integer; expected tables, each begun by [[trunk]]"},
+    {"workers_type", "[ktrunk]\nworkers = '4'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.workers': a string; expected an integer of 1 to 32"},
+    {"workers_zero", "[ktrunk]\nworkers = 0\n" + kUdp,
+     "k.toml:2: key 'ktrunk.workers': 0; expected an integer of 1 to 32"},
+    {"workers_many", "[ktrunk]\nworkers = 33\n" + kUdp,
+     "k.toml:2: key 'ktrunk.workers': 33; expected an integer of 1 to 32"},
+    {"workers_negative", "[ktrunk]\nworkers = -9223372036854775808\n" + kUdp,
+     "k.toml:2: key 'ktrunk.workers': -9223372036854775808; expected an integer of 1 to 32"},
+    {"workers_typo", "[ktrunk]\nworker = 2\n" + kUdp,
+     "k.toml:2: key 'ktrunk.worker': unknown key; did you mean 'workers'?"},
+    {"record_layer", "[ktrunk]\nrecord_layer = 'ktls'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.record_layer': 'ktls'; expected \"auto\", \"kernel\" or \"relay\""},
+    {"record_layer_type", "[ktrunk]\nrecord_layer = true\n" + kUdp,
+     "k.toml:2: key 'ktrunk.record_layer': a boolean; expected \"auto\", \"kernel\" or \"relay\""},
+    {"control_relative", "[ktrunk]\ncontrol = 'c.sock'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.control': 'c.sock'; expected an absolute path"},
+    {"control_long", "[ktrunk]\ncontrol = '/" + std::string(107, 'a') + "'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.control': the path is 108 bytes long; expected at most 107, the limit for a Unix socket"},
+    {"control_zero", "[ktrunk]\ncontrol = \"/a\\u0000b\"\n" + kUdp,
+     "k.toml:2: key 'ktrunk.control': has a control character; expected printable text"},
+    {"log_format", "[ktrunk]\nlog_format = 'xml'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.log_format': 'xml'; expected \"text\" or \"json\""},
+    {"log_level", "[ktrunk]\nlog_level = 'loud'\n" + kUdp,
+     "k.toml:2: key 'ktrunk.log_level': 'loud' is no log level; expected trace, debug, info, warn, error, critical or "
+     "off"},
+    {"duration_number", "[limits]\ndrain = 5\n" + kUdp,
+     "k.toml:2: key 'limits.drain': an integer; expected a duration as a string, like \"30s\" or \"500ms\""},
+    {"duration_unit", "[limits]\ndrain = '5'\n" + kUdp,
+     "k.toml:2: key 'limits.drain': '5' is no duration; expected a whole number and a unit of ms, s, m or h, like "
+     "\"30s\""},
+    {"duration_short", "[limits]\nhandshake = '99ms'\n" + kUdp,
+     "k.toml:2: key 'limits.handshake': '99ms'; expected a duration of 100ms to 1h"},
+    {"duration_long", "[limits]\ndrain = '61m'\n" + kUdp,
+     "k.toml:2: key 'limits.drain': '61m'; expected a duration of 0s to 1h"},
+    {"message_small", "[limits]\nmax_message_bytes = 10\n" + kUdp,
+     "k.toml:2: key 'limits.max_message_bytes': 10; expected an integer of 1024 to 1048576"},
+    {"queue_small", "[limits]\nmax_queue_bytes = 5000\n" + kUdp,
+     "k.toml:2: key 'limits.max_queue_bytes': 5000 is less than max_message_bytes; expected at least 65535"},
+    {"float", "[limits]\nmax_connections = 1e3\n" + kUdp,
+     "k.toml:2: key 'limits.max_connections': a floating-point number; expected an integer of 1 to 1048576"},
+    {"date", "[limits]\nmax_connections = 2026-01-01\n" + kUdp,
+     "k.toml:2: key 'limits.max_connections': a date or time; expected an integer of 1 to 1048576"},
+    {"first_by_line", "[[listen]]\ntransport = 'udp'\naddress = 'x'\n[ktrunk]\nworkers = 0\n",
+     "k.toml:3: key 'listen[0].address': 'x' has no port; expected ADDRESS:PORT"},
+};
+INSTANTIATE_TEST_SUITE_P(Top, ErrorTest, testing::ValuesIn(kTopCases), [](const auto& i) { return i.param.name; });
+
+const Case kListenCases[] = {
+    {"no_transport", "[[listen]]\naddress = '127.0.0.1:5060'\n",
+     "k.toml:1: key 'listen[0].transport': missing; expected \"tls\", \"tcp\" or \"udp\""},
+    {"bad_transport", "[[listen]]\ntransport = 'sctp'\naddress = '127.0.0.1:5060'\n",
+     "k.toml:2: key 'listen[0].transport': 'sctp'; expected \"tls\", \"tcp\" or \"udp\""},
+    {"no_address", "[[listen]]\ntransport = 'udp'\n",
+     "k.toml:1: key 'listen[0].address': missing; expected \"IP:PORT\" to bind to"},
+    {"address_name", "[[listen]]\ntransport = 'udp'\naddress = 'localhost:5060'\n",
+     "k.toml:3: key 'listen[0].address': 'localhost' is not an IPv4 or IPv6 address"},
+    {"address_v6", "[[listen]]\ntransport = 'udp'\naddress = '::1:5060'\n",
+     "k.toml:3: key 'listen[0].address': '::1:5060': an IPv6 address needs brackets, as in [2001:db8::1]:5061"},
+    {"address_port", "[[listen]]\ntransport = 'udp'\naddress = '127.0.0.1:65536'\n",
+     "k.toml:3: key 'listen[0].address': '127.0.0.1:65536' has no valid port; expected ADDRESS:PORT with a port of 0 "
+     "to "
+     "65535"},
+    {"address_port_zero", "[[listen]]\ntransport = 'udp'\naddress = '127.0.0.1:0'\n",
+     "k.toml:3: key 'listen[0].address': '127.0.0.1:0' has port 0; expected a port of 1 to 65535"},
+    {"wildcard", "[[listen]]\ntransport = 'udp'\naddress = '0.0.0.0:5060'\n",
+     "k.toml:1: key 'listen[0].advertise': missing; expected \"HOST[:PORT]\", the address that peers reach, since the "
+     "listener is bound to every address (0.0.0.0)"},
+    {"wildcard_v6", kUdp + "[[listen]]\ntransport = 'udp'\naddress = '[::]:5060'\n",
+     "k.toml:4: key 'listen[1].advertise': missing; expected \"HOST[:PORT]\", the address that peers reach, since the "
+     "listener is bound to every address ([::])"},
+    {"advertise_wildcard", "[[listen]]\ntransport = 'udp'\naddress = '0.0.0.0:5060'\nadvertise = '0.0.0.0'\n",
+     "k.toml:4: key 'listen[0].advertise': '0.0.0.0' is no address that a peer can reach; expected \"HOST[:PORT]\""},
+    {"advertise_bad", "[[listen]]\ntransport = 'udp'\naddress = '0.0.0.0:5060'\nadvertise = 'a b'\n",
+     "k.toml:4: key 'listen[0].advertise': 'a b' is no host name; expected a DNS name or an IP address"},
+    {"advertise_port", "[[listen]]\ntransport = 'udp'\naddress = '0.0.0.0:5060'\nadvertise = 'a:0'\n",
+     "k.toml:4: key 'listen[0].advertise': 'a:0' has no valid port; expected 1 to 65535"},
+    {"no_certificate", "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\n",
+     "k.toml:1: key 'listen[0].certificate': missing; expected the certificate chain's PEM file, since transport is "
+     "\"tls\""},
+    {"no_key", "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = 'c.pem'\n",
+     "k.toml:1: key 'listen[0].key': missing; expected the private key's PEM file, since there is a certificate"},
+    {"empty_certificate", "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = ''\nkey = 'k'\n",
+     "k.toml:4: key 'listen[0].certificate': empty; expected a value, or no such key at all"},
+    {"typo", kTls + "certificat = 'x'\n",
+     "k.toml:6: key 'listen[0].certificat': unknown key; did you mean 'certificate'?"},
+    {"verify_without_ca", kTls + "verify_client = 'require'\n",
+     "k.toml:1: key 'listen[0].ca': missing; expected the PEM file of the authorities that sign client certificates, "
+     "since verify_client is set"},
+    {"ca_without_verify", kTls + "ca = 'ca.pem'\n",
+     "k.toml:6: key 'listen[0].ca': verify_client is \"off\"; expected \"optional\" or \"require\" there, or no ca"},
+    {"verify_word", kTls + "verify_client = 'yes'\n",
+     "k.toml:6: key 'listen[0].verify_client': 'yes'; expected \"off\", \"optional\" or \"require\""},
+    {"versions", kTls + "min_version = '1.3'\nmax_version = '1.2'\n",
+     "k.toml:7: key 'listen[0].max_version': \"1.2\" is below min_version; expected \"1.3\""},
+    {"old_version", kTls + "min_version = '1.1'\n",
+     "k.toml:6: key 'listen[0].min_version': '1.1'; expected \"1.2\" or \"1.3\""},
+    {"ciphers", kTls + "ciphers = 'A B'\n",
+     "k.toml:6: key 'listen[0].ciphers': 'A B'; expected OpenSSL's names with colons between them"},
+    {"tickets", kTls + "tickets = 9\n", "k.toml:6: key 'listen[0].tickets': 9; expected an integer of 0 to 8"},
+    {"tls_key_on_udp", kUdp + "ca = 'x'\n", "k.toml:4: key 'listen[0].ca': transport is \"udp\"; expected no TLS keys"},
+    {"tickets_on_udp", kUdp + "tickets = 1\n",
+     "k.toml:4: key 'listen[0].tickets': transport is \"udp\"; expected no TLS keys"},
+    {"name", kUdp + "name = 'my listener'\n",
+     "k.toml:4: key 'listen[0].name': 'my listener'; expected 1 to 64 letters, digits and . _ : - [ ]"},
+    {"same_name", kUdp + "name = 'a'\n[[listen]]\ntransport = 'udp'\naddress = '127.0.0.1:5061'\nname = 'a'\n",
+     "k.toml:8: key 'listen[1].name': 'a' is taken by line 4; expected another name"},
+    {"same_address", kTls + "[[listen]]\ntransport = 'tcp'\naddress = '127.0.0.1:5061'\n",
+     "k.toml:8: key 'listen[1].address': '127.0.0.1:5061' is taken by line 3; expected another address or port"},
+};
+INSTANTIATE_TEST_SUITE_P(Listen, ErrorTest, testing::ValuesIn(kListenCases),
+                         [](const auto& i) { return i.param.name; });
+
+const Case kTrunkCases[] = {
+    {"no_name", kUdp + "[[trunk]]\ntargets = ['udp:10.0.0.1']\n",
+     "k.toml:4: key 'trunk[0].name': missing; expected a name for routes to refer to"},
+    {"same_name", kUdp + kTrunk + kTrunk,
+     "k.toml:8: key 'trunk[1].name': 'a' is taken by line 5; expected another name"},
+    {"targets_type", kUdp + "[[trunk]]\nname = 'a'\ntargets = 'udp:10.0.0.1'\n",
+     "k.toml:6: key 'trunk[0].targets': a string; expected an array of strings"},
+    {"target_type", kUdp + "[[trunk]]\nname = 'a'\ntargets = [1]\n",
+     "k.toml:6: key 'trunk[0].targets[0]': an integer; expected a string"},
+    {"target_scheme", kUdp + "[[trunk]]\nname = 'a'\ntargets = [\n 'udp:10.0.0.1',\n 'sip:10.0.0.1']\n",
+     "k.toml:8: key 'trunk[0].targets[1]': 'sip:10.0.0.1' begins with no transport; expected \"tls:HOST:PORT\", "
+     "\"tcp:HOST:PORT\" or \"udp:HOST:PORT\""},
+    {"target_host", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['udp::5060']\n",
+     "k.toml:6: key 'trunk[0].targets[0]': no host; expected a DNS name or an IP address"},
+    {"target_v4", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['udp:1.2.3.456']\n",
+     "k.toml:6: key 'trunk[0].targets[0]': '1.2.3.456' is not an IPv4 address"},
+    {"mixed", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tcp:10.0.0.1', 'udp:10.0.0.1']\n",
+     "k.toml:6: key 'trunk[0].targets[1]': udp and connections do not mix in one trunk; expected udp targets alone, or "
+     "none"},
+    {"udp_without_listener", kTls + kTrunk,
+     "k.toml:8: key 'trunk[0].targets': a udp target, but no udp listener whose socket could send to it; expected a "
+     "[[listen]] with transport = \"udp\""},
+    {"udp_wrong_listener", kTls + "name = 'wan'\n" + kUdp + kTrunk + "listen = 'wan'\n",
+     "k.toml:13: key 'trunk[0].listen': listener 'wan' is not a udp one; expected one, for its socket sends to udp "
+     "targets"},
+    {"unknown_listener", kUdp + kTrunk + "listen = 'wan'\n",
+     "k.toml:7: key 'trunk[0].listen': no listener is named 'wan'; expected the name of a listener: "
+     "'udp:127.0.0.1:5060'"},
+    {"no_target", kUdp + "[[trunk]]\nname = 'a'\ntargets = []\n",
+     "k.toml:6: key 'trunk[0].targets': no target; expected one or more, or no such key where the peer connects to us"},
+    {"connections", kUdp + kTrunk + "connections = 33\n",
+     "k.toml:7: key 'trunk[0].connections': 33; expected an integer of 1 to 32"},
+    {"key_alone", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tls:a.example']\nkey = 'k'\n",
+     "k.toml:4: key 'trunk[0].certificate': missing; expected the certificate chain's PEM file, since there is a key"},
+    {"tls_keys", kUdp + kTrunk + "ca = 'k'\n",
+     "k.toml:7: key 'trunk[0].ca': no target is a \"tls:\" one; expected no TLS keys"},
+    {"verify_name_on_udp", kUdp + kTrunk + "verify_name = 'k'\n",
+     "k.toml:7: key 'trunk[0].verify_name': no target is a \"tls:\" one; expected no TLS keys"},
+    {"unknowable", kTls + "[[trunk]]\nname = 'a'\n",
+     "k.toml:6: key 'trunk[0].verify_name': missing; expected the name in the peer's certificate, since there are no "
+     "targets and the peer is known by it alone"},
+    {"never_known", kTls + "[[trunk]]\nname = 'a'\nverify_name = 'a.example'\n",
+     "k.toml:8: key 'trunk[0].verify_name': no listener asks for client certificates, so this trunk's peer can never "
+     "be "
+     "known; expected targets, or a tls listener with verify_client"},
+};
+INSTANTIATE_TEST_SUITE_P(Trunk, ErrorTest, testing::ValuesIn(kTrunkCases), [](const auto& i) { return i.param.name; });
+
+const Case kRouteCases[] = {
+    {"no_to", kUdp + kTrunk + "[[route]]\n",
+     "k.toml:7: key 'route[0].to': missing; expected the name of the trunk to send to"},
+    {"unknown_to", kUdp + kTrunk + "[[route]]\nto = 'b'\n",
+     "k.toml:8: key 'route[0].to': no trunk is named 'b'; expected the name of a trunk: 'a'"},
+    {"no_trunks", kUdp + "[[route]]\nto = 'b'\n",
+     "k.toml:5: key 'route[0].to': no trunk is named 'b'; expected the name of a trunk, but there is none"},
+    {"unknown_from", kUdp + kTrunk + "[[route]]\nto = 'a'\nfrom_trunk = 'c'\n",
+     "k.toml:9: key 'route[0].from_trunk': no trunk is named 'c'; expected the name of a trunk: 'a'"},
+    {"unknown_listener", kUdp + kTrunk + "[[route]]\nto = 'a'\nfrom_listener = 'a'\n",
+     "k.toml:9: key 'route[0].from_listener': no listener is named 'a'; expected the name of a listener: "
+     "'udp:127.0.0.1:5060'"},
+    {"from", kUdp + kTrunk + "[[route]]\nto = 'a'\nfrom = 'a'\n",
+     "k.toml:9: key 'route[0].from': unknown key; expected one of from_trunk, from_listener, methods, user_prefix, "
+     "host, "
+     "to"},
+    {"no_method", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = []\n",
+     "k.toml:9: key 'route[0].methods': no method, so nothing would match; expected one or more, or no such key for "
+     "any"},
+    {"method", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = ['IN VITE']\n",
+     "k.toml:9: key 'route[0].methods[0]': 'IN VITE' is no method; expected one like \"INVITE\""},
+    {"method_case", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = ['Invite']\n",
+     "k.toml:9: key 'route[0].methods[0]': 'Invite': methods are case-sensitive; expected upper case"},
+    {"host_port", kUdp + kTrunk + "[[route]]\nto = 'a'\nhost = 'a.example:5060'\n",
+     "k.toml:9: key 'route[0].host': 'a.example:5060' has a port; expected a host alone"},
+};
+INSTANTIATE_TEST_SUITE_P(Route, ErrorTest, testing::ValuesIn(kRouteCases), [](const auto& i) { return i.param.name; });
+
+TEST(SyntaxErrorTest, HasTheLine) {
+  for (const auto& [text, start] : {std::pair{"[ktrunk]\nworkers = \n", "k.toml:2: not TOML (column "},
+                                    std::pair{"\n\n[[listen]\n", "k.toml:3: not TOML (column "},
+                                    std::pair{"a = 1\na = 2\n", "k.toml:2: not TOML (column "},
+                                    std::pair{"a = 'x\n'", "k.toml:1: not TOML (column "},
+                                    std::pair{"\xff\xfe\n", "k.toml:1: not TOML (column "}}) {
+    const auto config = parse(text, "k.toml");
+    ASSERT_FALSE(config) << text;
+    EXPECT_EQ(config.error().what.substr(0, std::string_view(start).size()), start) << config.error().what;
+  }
+}
+
+}  // namespace
+}  // namespace ktrunk::config

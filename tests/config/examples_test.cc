@@ -1,0 +1,71 @@
+// The examples are configurations: each parses, and between them they show every key.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "config/config.h"
+
+namespace ktrunk::config {
+namespace {
+
+TEST(ExamplesTest, EveryExampleParses) {
+  int found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(KTRUNK_EXAMPLES)) {
+    if (entry.path().extension() != ".toml") continue;
+    ++found;
+    const auto text = read_file(entry.path().string());
+    ASSERT_TRUE(text) << text.error().what;
+    const auto config = parse(*text, entry.path().string());
+    ASSERT_TRUE(config) << config.error().what;
+    EXPECT_FALSE(config->trunks.empty()) << entry.path();
+    EXPECT_FALSE(config->routes.empty()) << entry.path();
+  }
+  EXPECT_GE(found, 2);
+}
+
+TEST(ExamplesTest, EveryKeyIsShown) {
+  std::string all;
+  for (const auto& entry : std::filesystem::directory_iterator(KTRUNK_EXAMPLES)) {
+    if (entry.path().extension() == ".toml") all += read_file(entry.path().string()).value_or("");
+  }
+  for (const std::string key : {"workers",
+                                "record_layer",
+                                "control",
+                                "log_format",
+                                "log_level",
+                                "max_connections",
+                                "max_message_bytes",
+                                "max_queue_bytes",
+                                "stalled_peer",
+                                "partial_message",
+                                "handshake",
+                                "drain",
+                                "name",
+                                "transport",
+                                "address",
+                                "advertise",
+                                "certificate",
+                                "key",
+                                "ca",
+                                "verify_client",
+                                "min_version",
+                                "max_version",
+                                "ciphers",
+                                "ciphersuites",
+                                "tickets",
+                                "targets",
+                                "verify_name",
+                                "connections",
+                                "listen",
+                                "from_trunk",
+                                "from_listener",
+                                "methods",
+                                "user_prefix",
+                                "host",
+                                "to"})
+    EXPECT_NE(all.find(key + " = "), std::string::npos) << key;
+}
+
+}  // namespace
+}  // namespace ktrunk::config
