@@ -47,13 +47,12 @@ apt_unpack() {
   local root="$1" folder="$2" package debs
   shift 2
   debs="$(mktemp -d "$root/debs.XXXXXX")"
-  for package in "$@"; do
-    (cd "$debs" && apt_in "$root" apt-get -qq download "$package" >>"$root/download.log" 2>&1) || {
-      rm -rf "$debs"
-      die "cannot download the package $package from $APT_MIRROR: $(tail -n 1 "$root/download.log")
+  (cd "$debs" && apt_in "$root" apt-get -qq download "$@" >"$root/download.log" 2>&1) || {
+    rm -rf "$debs"
+    die "cannot download $* from $APT_MIRROR:
+$(grep '^E:' "$root/download.log" || tail -n 3 "$root/download.log")
   Is the network there? Try: APT_CONFIG=$root/apt.conf apt-get update, then the same command again."
-    }
-  done
+  }
   mkdir -p "$folder"
   for package in "$debs"/*.deb; do
     dpkg-deb -x "$package" "$folder" || die "cannot unpack ${package##*/}: is the disk full? (df $folder)"
