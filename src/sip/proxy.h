@@ -7,6 +7,8 @@
 //
 // What a response or an in-dialog request needs in order to come back is in the message itself: the flow it came by,
 // as a token under a key that all workers share (flow_token.h). So any worker can handle any message.
+//
+// Nothing here allocates but the constructor and build_reply (into the caller's string).
 #pragma once
 
 #include <cstdint>
@@ -18,24 +20,17 @@
 #include "base/id.h"
 #include "config/config.h"
 #include "sip/edits.h"
+#include "sip/flow.h"
 #include "sip/flow_token.h"
 #include "sip/message.h"
+#include "sip/own_addresses.h"
 #include "sip/route_table.h"
 
 namespace ktrunk::sip {
 
-// A way to a peer: a stream connection, or a UDP listener's socket and the peer's address.
-struct Flow {
-  config::Transport transport = config::Transport::kTls;
-  ConnectionId connection;  // streams; invalid for UDP
-  TrunkId trunk;            // the trunk whose peer this is; invalid for strangers
-  ListenerId listener;      // the listener accepted on, or the one whose address we show to this peer
-  Address remote;
-};
-
 struct Reply {
   int status;
-  std::string_view reason;
+  std::string_view reason;         // static storage
   std::string_view extra_headers;  // whole lines with CRLF, static storage; or empty
 };
 struct Drop {
@@ -56,17 +51,35 @@ class Proxy {
   // config must outlive the proxy. key: shared by all workers of this ktrunkd.
   Proxy(const config::Config& config, const TokenKey& key);
 
-  // What to do with a well-framed message. edits is cleared, and filled in for a response that is forwarded.
+  // What to do with a well-framed message, sound or not. edits is cleared, and filled in for a response that is
+  // forwarded: size() and write() of message.bytes() give what to send. Never a Reply to an ACK or a response.
   [[nodiscard]] Decision decide(const Message& message, const Flow& source, Edits& edits) const;
 
   // The edits that make the request ready for its next hop: Via pushed, received/rport set (RFC 3581), Max-Forwards
   // counted down, our own Route popped, Record-Route added on dialog-forming requests (two when the transport or the
-  // listener changes, RFC 5658).
+  // listener changes, RFC 5658), Content-Length added where a datagram had none. For a request that decide() sent on.
+  // edits is cleared first. edits.failed(): it cannot be forwarded (a host name too long for the edits); answer 500.
+  // source.remote must be set, also for streams; destination.listener is the one whose address we show.
   void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const;
 
-  // The reply to a request as bytes (RFC 3261 8.2.6), appended to out; nothing is appended for an ACK.
+  // The reply to a request as bytes (RFC 3261 8.2.6), appended to out. Nothing is appended for an ACK, a response, or
+  // something without a Via to answer to. A 420 gets its Unsupported from the request's Proxy-Require.
   void build_reply(const Message& request, const Flow& source, const Reply& reply, std::string& out) const;
-  // (private members as the implementation needs)
+
+ private:
+  [[nodiscard]] Decision decide_request(const Message& request, const Flow& source) const;
+  [[nodiscard]] Decision decide_response(const Message& response, Edits& edits) const;
+  void add_via(const Message& request, std::uint64_t transaction, const Flow& source, const Flow& destination,
+               std::size_t offset, Edits& edits) const;
+  void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
+                        Edits& edits) const;
+
+  TokenKey key_;
+  RouteTable routes_;
+  OwnAddresses own_;
 };
+
+// Where a reply to a request that came over UDP goes (RFC 3261 18.2.2, RFC 3581); source.remote when its Via is broken.
+[[nodiscard]] Address reply_address(const Message& request, const Flow& source);
 
 }  // namespace ktrunk::sip

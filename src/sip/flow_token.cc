@@ -1,0 +1,224 @@
+#include "sip/flow_token.h"
+
+#include <sodium.h>
+
+#include <concepts>
+#include <cstring>
+
+namespace ktrunk::sip {
+
+namespace {
+
+// High half: version 1. Low half: purpose.
+constexpr unsigned char kViaKind = 0x11;
+constexpr unsigned char kRouteKind = 0x12;
+constexpr unsigned char kRouteTwoLinesKind = 0x13;
+
+constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr auto kDigits = [] {
+  std::array<unsigned char, 256> digits{};
+  digits.fill(0xff);
+  for (unsigned char i = 0; i < 64; ++i) digits[static_cast<unsigned char>(kAlphabet[i])] = i;
+  return digits;
+}();
+
+using Mac = std::array<unsigned char, crypto_shorthash_siphashx24_BYTES>;
+static_assert(kMacBytes >= 8 && kMacBytes <= crypto_shorthash_siphashx24_BYTES);
+static_assert(sizeof(TokenKey::bytes) >= crypto_shorthash_siphashx24_KEYBYTES);
+
+Mac mac_of(const unsigned char* bytes, std::size_t size, const TokenKey& key) {
+  Mac mac;
+  crypto_shorthash_siphashx24(mac.data(), bytes, size, key.bytes.data());
+  return mac;
+}
+
+// Takes numbers off the front of verified bytes; past the end everything reads as zero and ok() is false.
+class TokenReader {
+ public:
+  TokenReader(const unsigned char* bytes, std::size_t size) : at_(bytes), end_(bytes + size) {}
+
+  template <std::unsigned_integral Number>
+  Number number() {
+    Number value = 0;
+    const unsigned char* bytes = take(sizeof(Number));
+    for (std::size_t i = 0; bytes != nullptr && i < sizeof(Number); ++i)
+      value = static_cast<Number>((std::uint64_t{value} << 8) | bytes[i]);
+    return value;
+  }
+  const unsigned char* take(std::size_t size) {
+    if (static_cast<std::size_t>(end_ - at_) < size) {
+      ok_ = false;
+      at_ = end_;
+      return nullptr;
+    }
+    at_ += size;
+    return at_ - size;
+  }
+  void fail() { ok_ = false; }
+  [[nodiscard]] bool complete() const { return ok_ && at_ == end_; }
+
+ private:
+  const unsigned char* at_;
+  const unsigned char* end_;
+  bool ok_ = true;
+};
+
+// A flow's tag: transport in the low half, address family of a UDP flow in the high half.
+constexpr unsigned char kTagIpv4 = 0x10;
+constexpr unsigned char kTagIpv6 = 0x20;
+
+Address read_address(TokenReader& reader, unsigned char family) {
+  const auto port = reader.number<std::uint16_t>();
+  if (family == kTagIpv4) {
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    if (const auto* bytes = reader.take(4)) std::memcpy(&v4.sin_addr, bytes, 4);
+    return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
+  }
+  sockaddr_in6 v6{};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  if (const auto* bytes = reader.take(16)) std::memcpy(&v6.sin6_addr, bytes, 16);
+  return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
+}
+
+Flow read_flow(TokenReader& reader) {
+  Flow flow;
+  const auto tag = reader.number<std::uint8_t>();
+  flow.listener.value = reader.number<std::uint16_t>();
+  flow.trunk.value = reader.number<std::uint16_t>();
+  flow.transport = static_cast<config::Transport>(tag & 0x0f);
+  const auto family = static_cast<unsigned char>(tag & 0xf0);
+  switch (flow.transport) {
+    case config::Transport::kTls:
+    case config::Transport::kTcp:
+      flow.connection.slot.value = reader.number<std::uint32_t>();
+      flow.connection.generation.value = reader.number<std::uint32_t>();
+      if (family != 0) reader.fail();
+      break;
+    case config::Transport::kUdp:
+      if (family == kTagIpv4 || family == kTagIpv6) {
+        flow.remote = read_address(reader, family);
+      } else if (family != 0) {
+        reader.fail();
+      }
+      break;
+    default:
+      reader.fail();
+  }
+  return flow;
+}
+
+// Decodes and verifies. Returns the bytes before the MAC, or 0. Every token has one spelling: unused low bits are zero.
+std::size_t open_token(std::string_view text, const TokenKey& key, std::array<unsigned char, kMaxTokenBytes>& bytes) {
+  if (text.size() > kMaxTokenChars || text.size() % 4 == 1) return 0;
+  std::size_t size = 0;
+  std::uint32_t pending = 0;
+  unsigned pending_bits = 0;
+  for (const char c : text) {
+    const unsigned char digit = kDigits[static_cast<unsigned char>(c)];
+    if (digit == 0xff) return 0;
+    pending = (pending << 6) | digit;
+    pending_bits += 6;
+    if (pending_bits >= 8) {
+      pending_bits -= 8;
+      bytes[size++] = static_cast<unsigned char>(pending >> pending_bits);
+      pending &= (1u << pending_bits) - 1;
+    }
+  }
+  if (pending != 0 || size <= kMacBytes) return 0;
+  size -= kMacBytes;
+  const Mac mac = mac_of(bytes.data(), size, key);
+  return sodium_memcmp(mac.data(), bytes.data() + size, kMacBytes) == 0 ? size : 0;
+}
+
+}  // namespace
+
+// Collects a token's bytes; text() adds the MAC and spells them.
+class TokenWriter {
+ public:
+  template <std::unsigned_integral Number>
+  void number(Number value) {
+    for (std::size_t i = sizeof(Number); i > 0; --i)
+      bytes_[size_++] = static_cast<unsigned char>(std::uint64_t{value} >> (8 * (i - 1)));
+  }
+  void flow(const Flow& flow) {
+    const bool is_udp = flow.transport == config::Transport::kUdp;
+    const std::string_view ip = is_udp ? flow.remote.ip_bytes() : std::string_view{};
+    const unsigned family = ip.size() == 4 ? kTagIpv4 : ip.size() == 16 ? kTagIpv6 : 0;
+    number(static_cast<std::uint8_t>(static_cast<unsigned>(flow.transport) | family));
+    number(flow.listener.value);
+    number(flow.trunk.value);
+    if (!is_udp) {
+      number(flow.connection.slot.value);
+      number(flow.connection.generation.value);
+    } else if (!ip.empty()) {
+      number(flow.remote.port());
+      std::memcpy(bytes_.data() + size_, ip.data(), ip.size());
+      size_ += ip.size();
+    }
+  }
+  [[nodiscard]] TokenText text(const TokenKey& key) {
+    const Mac mac = mac_of(bytes_.data(), size_, key);
+    std::memcpy(bytes_.data() + size_, mac.data(), kMacBytes);
+    size_ += kMacBytes;
+    TokenText text;
+    std::uint32_t pending = 0;
+    unsigned pending_bits = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      pending = (pending << 8) | bytes_[i];
+      pending_bits += 8;
+      while (pending_bits >= 6) {
+        pending_bits -= 6;
+        text.data_[text.size_++] = kAlphabet[(pending >> pending_bits) & 63];
+      }
+    }
+    if (pending_bits != 0) text.data_[text.size_++] = kAlphabet[(pending << (6 - pending_bits)) & 63];
+    return text;
+  }
+
+ private:
+  std::array<unsigned char, kMaxTokenBytes> bytes_;
+  std::size_t size_ = 0;
+};
+
+TokenText encode_token(const ViaToken& token, const TokenKey& key) {
+  TokenWriter writer;
+  writer.number(kViaKind);
+  writer.flow(token.source);
+  writer.number(token.transaction);
+  return writer.text(key);
+}
+
+TokenText encode_token(const RouteToken& token, const TokenKey& key) {
+  TokenWriter writer;
+  writer.number(token.lines == RouteToken::Lines::kTwo ? kRouteTwoLinesKind : kRouteKind);
+  writer.flow(token.a);
+  writer.flow(token.b);
+  return writer.text(key);
+}
+
+std::optional<ViaToken> decode_via_token(std::string_view text, const TokenKey& key) {
+  std::array<unsigned char, kMaxTokenBytes> bytes;
+  TokenReader reader(bytes.data(), open_token(text, key, bytes));
+  if (reader.number<std::uint8_t>() != kViaKind) return std::nullopt;
+  ViaToken token{.source = read_flow(reader)};
+  token.transaction = reader.number<std::uint64_t>();
+  if (!reader.complete()) return std::nullopt;
+  return token;
+}
+
+std::optional<RouteToken> decode_route_token(std::string_view text, const TokenKey& key) {
+  std::array<unsigned char, kMaxTokenBytes> bytes;
+  TokenReader reader(bytes.data(), open_token(text, key, bytes));
+  const auto kind = reader.number<std::uint8_t>();
+  if (kind != kRouteKind && kind != kRouteTwoLinesKind) return std::nullopt;
+  RouteToken token{.a = read_flow(reader)};
+  token.b = read_flow(reader);
+  if (kind == kRouteTwoLinesKind) token.lines = RouteToken::Lines::kTwo;
+  if (!reader.complete()) return std::nullopt;
+  return token;
+}
+
+}  // namespace ktrunk::sip

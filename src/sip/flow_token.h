@@ -1,0 +1,70 @@
+// Flow tokens (RFC 5626 5.2): a Flow as text inside a message, under a key that only this ktrunkd's workers have. What
+// comes back in a response's Via or a request's Route is believed because of the MAC, and for nothing else.
+//
+// Layout, before base64url (RFC 4648 5, no padding); numbers are big-endian:
+//   kind 1 | flow | transaction 8 | mac 12             in a Via branch
+//   kind 1 | flow A | flow B | mac 12                  in the user part of a Record-Route
+//   flow = tag 1 | listener 2 | trunk 2 | slot 4, generation 4       stream
+//                                       | port 2, address 4 or 16    UDP
+// kind holds the version and the purpose, so a token made for one place is worthless in the other.
+//
+// The MAC is SipHash-2-4 with 128 bits, cut to 96: a keyed MAC made for short inputs. HMAC-SHA-256 would do the same
+// job at about fifteen times the cost per message (bench/bench_sip.cc: token_mac_*), and would only help
+// against an attacker who can try 2^96 forgeries. The comparison takes constant time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "sip/flow.h"
+
+namespace ktrunk::sip {
+
+// Random, from the kernel, one for the life of a ktrunkd (longer if dialogs are to survive its restart). The first 16
+// octets make MACs, the others transaction hashes.
+struct TokenKey {
+  std::array<unsigned char, 32> bytes;
+};
+
+// In a Via: where the response goes.
+struct ViaToken {
+  Flow source;
+  std::uint64_t transaction = 0;
+};
+
+// In a Record-Route: the two sides of the dialog.
+struct RouteToken {
+  enum class Lines : std::uint8_t { kOne, kTwo };  // kTwo: two Record-Route lines with this token (RFC 5658)
+  Flow a;                                          // where the dialog-forming request came from
+  Flow b;                                          // where it went
+  Lines lines = Lines::kOne;
+};
+
+inline constexpr std::size_t kMacBytes = 12;
+inline constexpr std::size_t kMaxFlowBytes = 1 + 2 + 2 + 2 + 16;
+inline constexpr std::size_t kMaxTokenBytes = 1 + 2 * kMaxFlowBytes + kMacBytes;
+inline constexpr std::size_t kMaxTokenChars = (kMaxTokenBytes * 4 + 2) / 3;
+
+// A token's characters, all of them allowed in a branch and in a URI's user part.
+class TokenText {
+ public:
+  [[nodiscard]] std::string_view view() const { return {data_.data(), size_}; }
+
+ private:
+  friend class TokenWriter;
+  std::array<char, kMaxTokenChars> data_;
+  std::size_t size_ = 0;
+};
+
+// Remote addresses are kept for UDP flows only. An IPv6 scope is not kept: no link-local UDP peers.
+[[nodiscard]] TokenText encode_token(const ViaToken& token, const TokenKey& key);
+[[nodiscard]] TokenText encode_token(const RouteToken& token, const TokenKey& key);
+
+// None for anything that was not made by encode_token for this purpose with this key.
+[[nodiscard]] std::optional<ViaToken> decode_via_token(std::string_view text, const TokenKey& key);
+[[nodiscard]] std::optional<RouteToken> decode_route_token(std::string_view text, const TokenKey& key);
+
+}  // namespace ktrunk::sip

@@ -1,0 +1,144 @@
+// Proxy::forward_request: RFC 3261 16.6.
+#include "sip/forward.h"
+
+#include "sip/ip_text.h"
+#include "sip/proxy.h"
+#include "sip/route_set.h"
+#include "sip/text.h"
+#include "sip/transaction.h"
+#include "sip/validate.h"
+
+namespace ktrunk::sip {
+
+namespace {
+
+std::string_view via_transport(config::Transport transport) {
+  switch (transport) {
+    case config::Transport::kTls:
+      return "TLS";
+    case config::Transport::kTcp:
+      return "TCP";
+    case config::Transport::kUdp:
+      return "UDP";
+  }
+  return "TLS";
+}
+
+std::string_view uri_transport(config::Transport transport) {
+  switch (transport) {
+    case config::Transport::kTls:
+      return ";transport=tls";
+    case config::Transport::kTcp:
+      return ";transport=tcp";
+    case config::Transport::kUdp:
+      return ";transport=udp";
+  }
+  return "";
+}
+
+bool forms_dialog(const Message& request) {
+  const Method method = request.method();
+  return method == Method::kInvite || method == Method::kSubscribe || method == Method::kRefer;
+}
+
+using Line = FixedText<640>;  // one header field of ours: a token, a host name of up to 255 octets and fixed words
+
+}  // namespace
+
+TopViaChanges top_via_changes(const Via& via, const Address& source) {
+  TopViaChanges changes;
+  const IpText ip(source);
+  if (ip.view().empty()) return changes;
+  // RFC 3581 4: with rport, received is due even if sent-by says the same. One that the peer wrote itself is not left.
+  if (via.wants_rport() || !via.received_parameter.empty() || !sent_by_is(via, source)) {
+    TopViaChange& received = changes.list[changes.count++];
+    if (via.received_parameter.empty()) {
+      received.place = via.text.substr(via.text.size());
+      received.text << ";";
+    } else {
+      received.place = via.received_parameter;
+    }
+    received.text << "received=" << ip.view();
+  }
+  if (via.wants_rport()) {
+    TopViaChange& rport = changes.list[changes.count++];
+    rport.place = via.rport_parameter;
+    rport.text << "rport=" << std::uint64_t{source.port()};
+    if (rport.place.data() < changes.list[0].place.data()) std::swap(changes.list[0], changes.list[1]);
+  }
+  return changes;
+}
+
+void Proxy::add_via(const Message& request, std::uint64_t transaction, const Flow& source, const Flow& destination,
+                    std::size_t offset, Edits& edits) const {
+  ViaToken token{.source = source, .transaction = transaction};
+  if (source.transport == config::Transport::kUdp) token.source.remote = reply_address(request, source);
+  Line line;
+  line << "Via: SIP/2.0/" << via_transport(destination.transport) << " " << own_.sent_by(destination.listener);
+  if (destination.transport == config::Transport::kUdp) line << ";rport";
+  line << ";branch=" << kMagicCookie << encode_token(token, key_).view() << "\r\n";
+  if (line.overflowed()) edits.fail();
+  edits.insert(offset, line.view());
+}
+
+void Proxy::add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
+                             Edits& edits) const {
+  const bool two = source.transport != destination.transport || source.listener != destination.listener;
+  const TokenText token = encode_token(
+      RouteToken{.a = source, .b = destination, .lines = two ? RouteToken::Lines::kTwo : RouteToken::Lines::kOne},
+      key_);
+  // RFC 5658: each side finds the URI by which it reaches us next to itself.
+  const Flow* const sides[] = {&destination, &source};
+  for (const Flow* side : sides) {
+    Line line;
+    line << "Record-Route: <" << scheme << ":" << token.view() << "@" << own_.sent_by(side->listener);
+    if (scheme == "sip") line << uri_transport(side->transport);  // sips is TLS already (RFC 5630 3.1.3)
+    line << ";lr>\r\n";
+    if (line.overflowed()) edits.fail();
+    edits.insert(offset, line.view());
+    if (!two) break;
+  }
+}
+
+void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const {
+  edits.clear();
+  RequestFacts facts;
+  if (!request.is_request() || check_request(request, facts).status != 0 || facts.max_forwards == 0u)
+    return edits.fail();
+  const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
+  edit_routes(request, plan, edits);
+
+  const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
+  add_via(request, transaction_hash(request, facts.top_via, key_), source, destination, via_line, edits);
+  const TopViaChanges changes = top_via_changes(facts.top_via, source.remote);
+  for (std::size_t i = 0; i < changes.count; ++i) {
+    const TopViaChange& change = changes.list[i];
+    edits.replace(request.offset_of(change.place), change.place.size(), change.text.view());
+  }
+
+  FixedText<64> hops;
+  if (facts.max_forwards) {
+    const std::string_view old = request.value(HeaderId::kMaxForwards);
+    hops << std::uint64_t{*facts.max_forwards - 1};
+    edits.replace(request.offset_of(old), old.size(), hops.view());
+  } else {
+    hops << "Max-Forwards: " << std::uint64_t{kDefaultMaxForwards} << "\r\n";
+    edits.insert(via_line, hops.view());
+  }
+
+  if (forms_dialog(request) && !facts.to_has_tag) {
+    const std::size_t first = request.first(HeaderId::kRecordRoute);
+    const auto target = parse_uri(plan.target);
+    const bool is_sips = target && target->scheme == Uri::Scheme::kSips;
+    add_record_route(is_sips ? "sips" : "sip", source, destination,
+                     first == Message::kNoHeader ? via_line : request.header(first).line, edits);
+  }
+
+  if (!request.has(HeaderId::kContentLength)) {  // a stream cannot do without (18.3)
+    FixedText<64> length;
+    length << "Content-Length: " << std::uint64_t{request.body().size()} << "\r\n";
+    edits.insert(via_line, length.view());
+  }
+}
+
+}  // namespace ktrunk::sip

@@ -1,0 +1,26 @@
+// What forwarding and replying both do to the topmost Via (RFC 3261 18.2.1, RFC 3581 4).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+#include "base/address.h"
+#include "sip/text.h"
+#include "sip/via.h"
+
+namespace ktrunk::sip {
+
+struct TopViaChange {
+  std::string_view place;  // the part of via.text that text replaces; empty: insert there
+  FixedText<64> text;
+};
+struct TopViaChanges {
+  std::array<TopViaChange, 2> list;  // in the order of their places
+  std::size_t count = 0;
+};
+
+// received and rport as they are due for a request that came from source. None when source is empty.
+[[nodiscard]] TopViaChanges top_via_changes(const Via& via, const Address& source);
+
+}  // namespace ktrunk::sip

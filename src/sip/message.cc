@@ -1,0 +1,260 @@
+#include "sip/message.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "sip/framer.h"
+#include "sip/text.h"
+
+namespace ktrunk::sip {
+
+namespace {
+
+struct NamedMethod {
+  std::string_view name;
+  Method method;
+};
+constexpr NamedMethod kMethods[] = {
+    {"INVITE", Method::kInvite},   {"ACK", Method::kAck},
+    {"BYE", Method::kBye},         {"CANCEL", Method::kCancel},
+    {"OPTIONS", Method::kOptions}, {"REGISTER", Method::kRegister},
+    {"MESSAGE", Method::kMessage}, {"SUBSCRIBE", Method::kSubscribe},
+    {"NOTIFY", Method::kNotify},   {"UPDATE", Method::kUpdate},
+    {"PRACK", Method::kPrack},     {"INFO", Method::kInfo},
+    {"REFER", Method::kRefer},     {"PUBLISH", Method::kPublish},
+};
+
+Method method_of(std::string_view name) {  // methods are case-sensitive (RFC 3261 7.1)
+  for (const NamedMethod& known : kMethods)
+    if (known.name == name) return known.method;
+  return Method::kOther;
+}
+
+constexpr std::string_view kVersion = "SIP/2.0";
+
+// "SIP/" 1*DIGIT "." 1*DIGIT
+bool is_sip_version(std::string_view text) {
+  if (text.size() < 4 || !iequals(text.substr(0, 4), "SIP/")) return false;
+  text.remove_prefix(4);
+  const std::size_t dot = text.find('.');
+  if (dot == std::string_view::npos || dot == 0 || dot + 1 == text.size()) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return is_digit(c) || c == '.'; }) &&
+         text.find('.', dot + 1) == std::string_view::npos;
+}
+
+}  // namespace
+
+void Message::reset(std::string_view bytes) {
+  bytes_ = bytes;
+  header_section_ = bytes.size();
+  kind_ = Kind::kNone;
+  method_ = Method::kOther;
+  status_ = 0;
+  defect_ = {};
+  method_name_ = request_uri_ = reason_ = {};
+  header_count_ = 0;
+  first_.fill(kNone16);
+}
+
+// The first defect stands: it is the one nearest to the cause.
+void Message::set_defect(int status, const char* what) {
+  if (defect_.status == 0) defect_ = {status, what};
+}
+
+void Message::parse_request_line(std::string_view line) {
+  const std::size_t method_end = line.find(' ');
+  if (method_end == std::string_view::npos || !is_token(line.substr(0, method_end))) return;
+  const std::size_t version = line.rfind(' ');
+  if (version == method_end) return;
+  kind_ = Kind::kRequest;
+  method_name_ = line.substr(0, method_end);
+  method_ = method_of(method_name_);
+  request_uri_ = line.substr(method_end + 1, version - method_end - 1);
+  const std::string_view version_text = line.substr(version + 1);
+  if (request_uri_.empty() || std::any_of(request_uri_.begin(), request_uri_.end(), [](char c) { return is_lws(c); }) ||
+      !is_sip_version(version_text)) {
+    set_defect(400, "Malformed Request-Line");
+  } else if (!iequals(version_text, kVersion)) {
+    set_defect(505, "Version Not Supported");
+  }
+}
+
+void Message::parse_status_line(std::string_view line) {
+  line.remove_prefix(kVersion.size() + 1);
+  if (line.size() < 3 || (line.size() > 3 && line[3] != ' ')) return;
+  const auto status = parse_number(line.substr(0, 3), 699);
+  if (!status || *status < 100) return;
+  kind_ = Kind::kResponse;
+  status_ = static_cast<int>(*status);
+  if (line.size() > 3) reason_ = line.substr(4);
+}
+
+void Message::parse_start_line(std::string_view line) {
+  if (line.size() > kVersion.size() && line[kVersion.size()] == ' ' &&
+      iequals(line.substr(0, kVersion.size()), kVersion)) {
+    parse_status_line(line);
+  } else {
+    parse_request_line(line);
+  }
+  if (kind_ == Kind::kNone) set_defect(400, "Malformed start-line");
+}
+
+// One logical header field, [begin, end) without its last line end.
+void Message::add_header(std::size_t begin, std::size_t end, std::size_t line_end) {
+  const std::string_view field = bytes_.substr(begin, end - begin);
+  const std::size_t colon = field.find(':');
+  std::size_t name_size = colon;
+  while (colon != std::string_view::npos && name_size > 0 && is_lws(field[name_size - 1])) --name_size;
+  if (colon == std::string_view::npos || !is_token(field.substr(0, name_size))) {
+    set_defect(400, "Malformed header field");
+    return;
+  }
+  if (header_count_ == kMaxHeaders) {
+    set_defect(513, "Too many header fields");
+    return;
+  }
+  const std::string_view value = trim(field.substr(colon + 1));
+  const HeaderId id = header_id(field.substr(0, name_size));
+  const auto narrow = [](std::size_t offset) { return static_cast<std::uint16_t>(offset); };
+  const std::uint16_t index = narrow(header_count_++);
+  headers_[index] = {.line = narrow(begin),
+                     .line_end = narrow(line_end),
+                     .name_size = narrow(name_size),
+                     .value = narrow(value.empty() ? begin + colon + 1 : offset_of(value)),
+                     .value_size = narrow(value.size()),
+                     .next = kNone16,
+                     .id = id};
+  const auto slot = static_cast<std::size_t>(id);
+  if (id == HeaderId::kOther) return;
+  if (first_[slot] == kNone16) {
+    first_[slot] = index;
+  } else {
+    headers_[last_[slot]].next = index;
+  }
+  last_[slot] = index;
+}
+
+// Splits lines as Framer does. Returns whether the empty line was there.
+bool Message::index_headers() {
+  const std::size_t limit = std::min(bytes_.size(), kMaxHeaderSectionBytes);
+  std::size_t line = 0;       // where the current line begins
+  std::size_t field = 0;      // where the current logical field begins; 0: the start-line
+  std::size_t field_end = 0;  // where its text ends
+  bool bare_lf = false;
+  while (line < limit) {
+    const void* found = std::memchr(bytes_.data() + line, '\n', limit - line);
+    if (found == nullptr) break;
+    const auto feed = static_cast<std::size_t>(static_cast<const char*>(found) - bytes_.data());
+    const bool this_bare = feed == line || bytes_[feed - 1] != '\r';
+    if (line == 0) bare_lf = this_bare;
+    if (bare_lf != this_bare) set_defect(400, "Mixed line ends");
+    const std::size_t text_end = this_bare ? feed : feed - 1;
+
+    const bool fold = line != 0 && text_end != line && is_blank(bytes_[line]);
+    if (!fold && field != 0) add_header(field, field_end, line);
+    if (line == 0) {
+      parse_start_line(bytes_.substr(0, text_end));
+    } else if (text_end == line) {
+      header_section_ = feed + 1;
+      // A peer that takes CRLF alone for a line end would not see where this message ends.
+      if (bare_lf) set_defect(400, "Bare LF line ends");
+      return true;
+    } else if (fold && field == 0) {
+      set_defect(400, "White space before the first header field");
+    } else if (!fold) {
+      field = line;
+    }
+    if (text_end > line && std::memchr(bytes_.data() + line, '\r', text_end - line) != nullptr)
+      set_defect(400, "CR without LF");
+    field_end = text_end;
+    line = feed + 1;
+  }
+  return false;
+}
+
+void Message::find_body(Carrier carrier) {
+  std::size_t length = 0;
+  bool known = false;
+  for (std::size_t i = first(HeaderId::kContentLength); i != kNoHeader; i = next_same(i)) {
+    std::size_t one = 0;
+    if (parse_content_length(header(i).value, ~std::size_t{0} >> 1, one) != ContentLengthFault::kNone ||
+        (known && one != length)) {
+      set_defect(400, "Bad Content-Length");
+      return;
+    }
+    known = true;
+    length = one;
+  }
+  const std::size_t available = bytes_.size() - header_section_;
+  if (!known) {
+    if (carrier == Carrier::kStream) set_defect(400, "Missing Content-Length");
+  } else if (length > available || (carrier == Carrier::kStream && length != available)) {
+    set_defect(400, "Content-Length is not the length of the body");
+  } else {
+    bytes_ = bytes_.substr(0, header_section_ + length);
+  }
+}
+
+void Message::parse(std::string_view bytes, Carrier carrier) {
+  reset(bytes);
+  if (!index_headers()) {
+    set_defect(400, "No end of the header section");
+    if (bytes.empty()) bytes_ = std::string_view("", 0);
+    return;
+  }
+  find_body(carrier);
+}
+
+Message::Header Message::header(std::size_t index) const {
+  const Entry& entry = headers_[index];
+  return {.id = entry.id,
+          .name = bytes_.substr(entry.line, entry.name_size),
+          .value = bytes_.substr(entry.value, entry.value_size),
+          .line = entry.line,
+          .line_end = entry.line_end};
+}
+
+std::string_view Message::value(HeaderId id) const {
+  const std::size_t index = first(id);
+  return index == kNoHeader ? std::string_view{} : header(index).value;
+}
+
+void ValueCursor::load() {
+  while (header_ != Message::kNoHeader) {
+    rest_ = message_.header(header_).value;
+    if (!rest_.empty()) {
+      open_ = true;
+      return;
+    }
+    header_ = message_.next_same(header_);
+  }
+}
+
+std::optional<ValueCursor::Value> ValueCursor::next() {
+  if (!open_) return std::nullopt;
+  std::size_t end = 0;
+  bool in_angle = false;
+  while (end < rest_.size()) {
+    const char c = rest_[end];
+    if (c == ',' && !in_angle) break;
+    if (c == '"' && !in_angle) {
+      end = skip_quoted(rest_, end);
+      if (end == std::string_view::npos) end = rest_.size();  // never closed: the rest is one value
+      continue;
+    }
+    if (c == '<') in_angle = true;
+    if (c == '>') in_angle = false;
+    ++end;
+  }
+  Value value{.text = trim(rest_.substr(0, end)), .header = header_, .last_on_line = end >= rest_.size()};
+  if (value.last_on_line) {
+    open_ = false;
+    header_ = message_.next_same(header_);
+    load();
+  } else {
+    rest_ = rest_.substr(end + 1);
+  }
+  return value;
+}
+
+}  // namespace ktrunk::sip

@@ -1,0 +1,98 @@
+#include "sip/proxy.h"
+
+#include "sip/route_set.h"
+#include "sip/transaction.h"
+#include "sip/validate.h"
+#include "sip/via.h"
+
+namespace ktrunk::sip {
+
+namespace {
+
+constexpr std::string_view kOptionsHeaders = "Accept: application/sdp\r\nSupported:\r\n";
+
+// The two are one way to one peer, exactly.
+bool same_way(const Flow& a, const Flow& b) {
+  if (a.transport != b.transport) return false;
+  if (a.transport != config::Transport::kUdp) return a.connection.valid() && a.connection == b.connection;
+  return a.listener == b.listener && !a.remote.empty() && a.remote == b.remote;
+}
+bool same_trunk(const Flow& a, const Flow& b) { return a.trunk.valid() && a.trunk == b.trunk; }
+
+// The dialog's other side, as seen from source; null when source is neither.
+const Flow* other_side(const RouteToken& token, const Flow& source) {
+  if (same_way(token.a, source)) return &token.b;
+  if (same_way(token.b, source)) return &token.a;
+  if (same_trunk(token.a, source)) return &token.b;
+  if (same_trunk(token.b, source)) return &token.a;
+  return nullptr;
+}
+
+Decision refuse(const Message& request, int status, const char* reason) {
+  if (request.method() == Method::kAck) return Drop{reason};  // an ACK is never answered (RFC 3261 17)
+  return Reply{status, reason, {}};
+}
+
+}  // namespace
+
+Proxy::Proxy(const config::Config& config, const TokenKey& key) : key_(key), routes_(config), own_(config) {}
+
+Decision Proxy::decide(const Message& message, const Flow& source, Edits& edits) const {
+  edits.clear();
+  switch (message.kind()) {
+    case Message::Kind::kRequest:
+      return decide_request(message, source);
+    case Message::Kind::kResponse:
+      return decide_response(message, edits);
+    case Message::Kind::kNone:
+      break;
+  }
+  return Drop{"neither a request nor a response"};
+}
+
+Decision Proxy::decide_request(const Message& request, const Flow& source) const {
+  RequestFacts facts;
+  if (const auto defect = check_request(request, facts); defect.status != 0)
+    return refuse(request, defect.status, defect.what);
+
+  const bool is_for_us = facts.uri.user.empty() && own_.is_us(facts.uri);
+  if (is_for_us && request.method() == Method::kOptions) return Reply{200, "OK", kOptionsHeaders};
+  if (facts.max_forwards == 0u) return refuse(request, 483, "Too Many Hops");
+  // ACK and CANCEL are exempt (20.29, 9.1): they follow an INVITE that was refused already if it had to be.
+  if (request.method() != Method::kAck && request.method() != Method::kCancel &&
+      !request.value(HeaderId::kProxyRequire).empty())
+    return refuse(request, 420, "Bad Extension");
+
+  const std::uint64_t affinity = transaction_hash(request, facts.top_via, key_);
+  const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
+  switch (plan.next) {
+    case RoutePlan::Next::kForged:
+      return refuse(request, 403, "Invalid Flow Token");
+    case RoutePlan::Next::kBroken:
+      return refuse(request, 400, "Bad Route");
+    case RoutePlan::Next::kToken:
+      if (const Flow* next = other_side(plan.token, source)) return ToFlow{*next, affinity};
+      return refuse(request, 403, "Not Your Dialog");
+    case RoutePlan::Next::kTable:
+      break;
+  }
+  const auto trunk = routes_.find({.from_trunk = source.trunk,
+                                   .from_listener = source.listener,
+                                   .method = request.method_name(),
+                                   .user = facts.uri.user,
+                                   .host = facts.uri.host});
+  if (!trunk) return refuse(request, 404, "No Route");
+  return ToTrunk{*trunk, affinity};
+}
+
+Decision Proxy::decide_response(const Message& response, Edits& edits) const {
+  Via top_via;
+  if (const auto defect = check_response(response, top_via); defect.status != 0) return Drop{defect.what};
+  if (!top_via.has_magic_cookie()) return Drop{"the top Via is not ours"};
+  const auto token = decode_via_token(top_via.branch.substr(kMagicCookie.size()), key_);
+  if (!token) return Drop{"the top Via is not ours"};
+  pop_top_via(response, edits);
+  return ToFlow{token->source, token->transaction};
+}
+
+}  // namespace ktrunk::sip

@@ -1,0 +1,131 @@
+#include "sip/route_set.h"
+
+#include "sip/limits.h"
+
+namespace ktrunk::sip {
+
+namespace {
+
+// The user part of a Route value if it may be a token, and whether the value names us.
+struct RouteUri {
+  Uri uri;
+  bool parsed = false;
+};
+RouteUri route_uri(std::string_view value) {
+  const auto address = parse_name_addr(value);
+  if (!address) return {};
+  const auto uri = parse_uri(address->uri);
+  return uri ? RouteUri{*uri, true} : RouteUri{};
+}
+
+// One Route header field: how many values it has, and those at the edges of what is erased.
+struct LineValues {
+  std::size_t count = 0;
+  std::size_t first_begin = 0;
+  std::size_t kept_begin = 0;  // of value number `popped`
+  std::size_t last_end = 0;
+  std::size_t before_last_end = 0;
+};
+
+}  // namespace
+
+RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnAddresses& own, const TokenKey& key) {
+  RoutePlan plan{.target = request.request_uri()};
+  if (!request.has(HeaderId::kRoute) && request_uri.user.size() < kMacBytes) return plan;
+
+  std::size_t count = 0;
+  std::string_view last;
+  for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next(); ++count) last = value->text;
+  if (count > kMaxRouteValues) {
+    plan.next = RoutePlan::Next::kBroken;
+    return plan;
+  }
+
+  std::string_view token_text;
+  if (const auto token = decode_route_token(request_uri.user, key)) {
+    plan.next = RoutePlan::Next::kBroken;
+    if (count == 0) return plan;
+    const RouteUri target = route_uri(last);
+    if (!target.parsed) return plan;
+    plan.next = RoutePlan::Next::kToken;
+    plan.token = *token;
+    plan.from_strict_router = true;
+    plan.target = target.uri.text;
+    token_text = request_uri.user;
+    --count;
+  }
+
+  ValueCursor routes(request, HeaderId::kRoute);
+  for (; plan.pop < count; ++plan.pop) {
+    const RouteUri route = route_uri(routes.next()->text);
+    if (!route.parsed) break;
+    if (plan.next == RoutePlan::Next::kToken) {
+      // The second of our two lines goes with the first; any other Route is for the next hop, even one of ours: the
+      // request comes back to us later for it.
+      if (plan.token.lines == RouteToken::Lines::kTwo && route.uri.user == token_text) ++plan.pop;
+      break;
+    }
+    if (const auto token = decode_route_token(route.uri.user, key)) {
+      plan.next = RoutePlan::Next::kToken;
+      plan.token = *token;
+      token_text = route.uri.user;
+    } else if (!own.is_us(route.uri)) {
+      break;
+    } else if (!route.uri.user.empty()) {
+      plan.next = RoutePlan::Next::kForged;
+      break;
+    }
+  }
+  return plan;
+}
+
+void edit_routes(const Message& request, const RoutePlan& plan, Edits& edits) {
+  if (plan.from_strict_router) {
+    edits.replace_with_original(request.offset_of(request.request_uri()), request.request_uri().size(),
+                                request.offset_of(plan.target), plan.target.size());
+  }
+  std::size_t last_header = Message::kNoHeader;  // the field that holds the last value
+  if (plan.from_strict_router)
+    for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next();) last_header = value->header;
+
+  std::size_t to_pop = plan.pop;
+  ValueCursor routes(request, HeaderId::kRoute);
+  auto value = routes.next();
+  while (value && (to_pop > 0 || plan.from_strict_router)) {
+    const std::size_t header = value->header;
+    LineValues line;
+    for (; value && value->header == header; value = routes.next()) {
+      const std::size_t begin = request.offset_of(value->text);
+      if (line.count == 0) line.first_begin = begin;
+      if (line.count == to_pop) line.kept_begin = begin;
+      line.before_last_end = line.last_end;
+      line.last_end = begin + value->text.size();
+      ++line.count;
+    }
+    const std::size_t popped = line.count < to_pop ? line.count : to_pop;
+    const bool takes_last = header == last_header;
+    to_pop -= popped;
+    if (popped + (takes_last ? 1 : 0) >= line.count) {
+      const Message::Header field = request.header(header);
+      edits.erase(field.line, field.line_end - field.line);
+      continue;
+    }
+    if (popped > 0) edits.erase(line.first_begin, line.kept_begin - line.first_begin);
+    if (takes_last) edits.erase(line.before_last_end, line.last_end - line.before_last_end);
+  }
+}
+
+void pop_top_via(const Message& message, Edits& edits) {
+  ValueCursor vias(message, HeaderId::kVia);
+  const auto top = vias.next();
+  if (!top) return edits.fail();
+  if (top->last_on_line) {
+    const Message::Header field = message.header(top->header);
+    edits.erase(field.line, field.line_end - field.line);
+    return;
+  }
+  const std::size_t begin = message.offset_of(top->text);
+  edits.erase(begin, message.offset_of(vias.next()->text) - begin);
+}
+
+}  // namespace ktrunk::sip

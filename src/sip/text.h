@@ -1,0 +1,135 @@
+// The character classes and small readers of RFC 3261 25.1. Pure functions on views; nothing is kept.
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+namespace ktrunk::sip {
+
+[[nodiscard]] constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+[[nodiscard]] constexpr bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+[[nodiscard]] constexpr bool is_alnum(char c) { return is_digit(c) || is_alpha(c); }
+[[nodiscard]] constexpr bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+[[nodiscard]] constexpr bool is_blank(char c) { return c == ' ' || c == '\t'; }
+// Linear white space inside a header value: a fold's line end counts, for the parser has checked that a blank follows.
+[[nodiscard]] constexpr bool is_lws(char c) { return is_blank(c) || c == '\r' || c == '\n'; }
+[[nodiscard]] constexpr char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+
+namespace detail {
+inline constexpr auto kTokenTable = [] {
+  std::array<bool, 256> table{};
+  for (int i = 0; i < 256; ++i) table[static_cast<std::size_t>(i)] = i < 128 && is_alnum(static_cast<char>(i));
+  for (const char c : std::string_view("-.!%*_+`'~")) table[static_cast<unsigned char>(c)] = true;
+  return table;
+}();
+}  // namespace detail
+
+// RFC 3261 25.1, token.
+[[nodiscard]] constexpr bool is_token_char(char c) { return detail::kTokenTable[static_cast<unsigned char>(c)]; }
+[[nodiscard]] constexpr bool is_token(std::string_view text) {
+  for (const char c : text)
+    if (!is_token_char(c)) return false;
+  return !text.empty();
+}
+
+[[nodiscard]] constexpr bool iequals(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (to_lower(a[i]) != to_lower(b[i])) return false;
+  return true;
+}
+
+[[nodiscard]] constexpr std::string_view trim_front(std::string_view text) {
+  while (!text.empty() && is_lws(text.front())) text.remove_prefix(1);
+  return text;
+}
+[[nodiscard]] constexpr std::string_view trim(std::string_view text) {
+  text = trim_front(text);
+  while (!text.empty() && is_lws(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+// A whole text of decimal digits, at most `highest`. Leading zeros are allowed (1*DIGIT).
+[[nodiscard]] constexpr std::optional<std::uint64_t> parse_number(std::string_view text, std::uint64_t highest) {
+  if (text.empty()) return std::nullopt;
+  std::uint64_t number = 0;
+  for (const char c : text) {
+    if (!is_digit(c)) return std::nullopt;
+    const auto digit = static_cast<std::uint64_t>(c - '0');
+    if (number > (highest - digit) / 10 || digit > highest) return std::nullopt;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+// Where the quoted string that begins at text[start] ends: one past the closing quote; npos if it never closes.
+[[nodiscard]] constexpr std::size_t skip_quoted(std::string_view text, std::size_t start) {
+  for (std::size_t i = start + 1; i < text.size(); ++i) {
+    if (text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      return i + 1;
+    }
+  }
+  return std::string_view::npos;
+}
+
+// Reads ";name[=value]" parameters one after the other, with LWS allowed round every separator.
+class ParameterReader {
+ public:
+  struct Parameter {
+    std::string_view name;
+    std::string_view value;  // a quoted string keeps its quotes; empty when there is none
+    bool has_value = false;
+    std::string_view whole;  // from name to value, without the semicolon
+  };
+  // text: empty, or LWS and the first semicolon onwards.
+  explicit ParameterReader(std::string_view text) : rest_(text) {}
+
+  // The next parameter, or none at the end or at an error.
+  [[nodiscard]] std::optional<Parameter> next();
+  [[nodiscard]] bool malformed() const { return malformed_; }
+
+ private:
+  std::optional<Parameter> fail();
+
+  std::string_view rest_;
+  bool malformed_ = false;
+};
+
+// The value of a parameter, empty for one without a value; none when absent. Names compare without case.
+[[nodiscard]] std::optional<std::string_view> find_parameter(std::string_view text, std::string_view name);
+
+// Text put together in place; what does not fit sets overflowed() and is left out.
+template <std::size_t Capacity>
+class FixedText {
+ public:
+  FixedText& operator<<(std::string_view text) {
+    if (text.size() > Capacity - size_) {
+      overflowed_ = true;
+    } else if (!text.empty()) {
+      std::memcpy(data_ + size_, text.data(), text.size());
+      size_ += text.size();
+    }
+    return *this;
+  }
+  FixedText& operator<<(std::uint64_t number) {
+    char digits[20];
+    const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+    return *this << std::string_view(digits, static_cast<std::size_t>(end - digits));
+  }
+  [[nodiscard]] std::string_view view() const { return {data_, size_}; }
+  [[nodiscard]] bool overflowed() const { return overflowed_; }
+
+ private:
+  std::size_t size_ = 0;
+  bool overflowed_ = false;
+  char data_[Capacity];
+};
+
+}  // namespace ktrunk::sip
