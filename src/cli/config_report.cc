@@ -1,0 +1,129 @@
+#include "cli/config_report.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ktrunk::cli {
+namespace {
+
+using config::Config;
+using config::Listener;
+using config::RecordLayer;
+using config::Route;
+using config::Target;
+using config::Tls;
+using config::Transport;
+using config::Trunk;
+
+std::string_view versions(const Tls& tls) {
+  if (!tls.allow_tls12) return "TLS 1.3";
+  if (!tls.allow_tls13) return "TLS 1.2";
+  return "TLS 1.2 and 1.3";
+}
+
+std::string_view record_layer(RecordLayer layer) {
+  switch (layer) {
+    case RecordLayer::kAuto:
+      return "by the kernel where it can, else by the handshake process";
+    case RecordLayer::kKernel:
+      return "by the kernel, or the connection is refused";
+    case RecordLayer::kRelay:
+      return "by the handshake process";
+  }
+  std::unreachable();
+}
+
+std::string_view client_certificates(config::ClientVerification verification) {
+  switch (verification) {
+    case config::ClientVerification::kOff:
+      return "no client certificates";
+    case config::ClientVerification::kOptional:
+      return "client certificates asked for, not required";
+    case config::ClientVerification::kRequire:
+      return "client certificates required";
+  }
+  std::unreachable();
+}
+
+std::string listener_text(const Listener& listener) {
+  std::string text = fmt::format("{} at {}", config::transport_name(listener.transport), listener.address.text());
+  const std::string advertised = fmt::format("{}:{}", listener.advertise_host, listener.advertise_port);
+  if (advertised != listener.address.text()) text += fmt::format(", known to peers as {}", advertised);
+  if (listener.transport == Transport::kTls)
+    text += fmt::format("; {}; {}", versions(listener.tls), client_certificates(listener.verify_client));
+  return text;
+}
+
+std::string target_text(const Target& target) {
+  const bool v6 = target.host.find(':') != std::string::npos;
+  return fmt::format("{}:{}{}{}:{}", config::transport_name(target.transport), v6 ? "[" : "", target.host,
+                     v6 ? "]" : "", target.port);
+}
+
+std::string trunk_text(const Trunk& trunk, const Config& config) {
+  std::string text;
+  if (trunk.targets.empty()) {
+    text = "the peer connects to us";
+  } else {
+    std::vector<std::string> targets;
+    for (const Target& target : trunk.targets) targets.push_back(target_text(target));
+    text = fmt::format("to {}", fmt::join(targets, ", else "));
+    if (trunk.targets.front().transport != Transport::kUdp)
+      text += fmt::format("; {} connection{}", trunk.connections, trunk.connections == 1 ? "" : "s");
+  }
+  const bool tls = trunk.targets.empty() || std::ranges::any_of(trunk.targets, [](const Target& target) {
+                     return target.transport == Transport::kTls;
+                   });
+  if (tls) {
+    text += fmt::format("; {}", versions(trunk.tls));
+    text += trunk.verify_name.empty() ? "; its certificate must carry the target's host"
+                                      : fmt::format("; its certificate must carry {}", trunk.verify_name);
+    if (!trunk.tls.certificate.empty()) text += "; we show a certificate";
+  }
+  if (trunk.listener.valid()) text += fmt::format("; as {}", config.listeners[trunk.listener.value].name);
+  return text;
+}
+
+std::string route_text(const Route& route, const Config& config) {
+  std::string text = route.methods.empty() ? "every request" : fmt::format("{}", fmt::join(route.methods, ", "));
+  if (route.from_trunk.valid()) text += fmt::format(" from trunk {}", config.trunks[route.from_trunk.value].name);
+  if (route.from_listener.valid())
+    text += fmt::format(" that came in at {}", config.listeners[route.from_listener.value].name);
+  if (!route.user_prefix.empty()) text += fmt::format(" for users that begin with '{}'", route.user_prefix);
+  if (!route.host.empty()) text += fmt::format(" for host {}", route.host);
+  return text + fmt::format(" -> trunk {}", config.trunks[route.to.value].name);
+}
+
+// Lines of "name  text", the texts under each other.
+std::string list(std::string_view title, const std::vector<std::pair<std::string, std::string>>& lines) {
+  if (lines.empty()) return fmt::format("\n{}: none\n", title);
+  std::size_t width = 0;
+  for (const auto& [name, text] : lines) width = std::max(width, name.size());
+  std::string result = fmt::format("\n{}\n", title);
+  for (const auto& [name, text] : lines) result += fmt::format("  {:<{}}  {}\n", name, width, text);
+  return result;
+}
+
+}  // namespace
+
+std::string config_report(const Config& config) {
+  std::string report = fmt::format("{} is good.\n{} worker{}; records are encrypted {}\nControl socket {}\n",
+                                   config.path, config.workers, config.workers == 1 ? "" : "s",
+                                   record_layer(config.record_layer), config.control_socket);
+  std::vector<std::pair<std::string, std::string>> lines;
+  for (const Listener& listener : config.listeners) lines.emplace_back(listener.name, listener_text(listener));
+  report += list("Listeners", lines);
+  lines.clear();
+  for (const Trunk& trunk : config.trunks) lines.emplace_back(trunk.name, trunk_text(trunk, config));
+  report += list("Trunks", lines);
+  lines.clear();
+  for (const Route& route : config.routes)
+    lines.emplace_back(fmt::format("{}.", lines.size() + 1), route_text(route, config));
+  report += list("Routes (the first that matches wins)", lines);
+  return report;
+}
+
+}  // namespace ktrunk::cli

@@ -1,0 +1,95 @@
+// ktrunk: the command line. It talks to ktrunkd by the control socket alone.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "cli/config_report.h"
+#include "cli/control_client.h"
+#include "cli/status_report.h"
+#include "cli/table.h"
+#include "config/config.h"
+
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kWrongUse = 2;
+
+using ktrunk::Error;
+using ktrunk::Result;
+
+int complain(const Error& error) {
+  fmt::print(stderr, "ktrunk: {}\n", ktrunk::cli::printable(error.what));
+  return kFailed;
+}
+
+// Writes to standard output; a reader that has gone away (a pipe to head, say) is an error too.
+int print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  return written ? kDone : kFailed;
+}
+
+Result<ktrunk::config::Config> load(const std::string& path) {
+  const Result<std::string> text = ktrunk::config::read_file(path);
+  if (!text) return std::unexpected(text.error());
+  return ktrunk::config::parse(*text, path);
+}
+
+int check(const std::string& path) {
+  const Result<ktrunk::config::Config> config = load(path);
+  if (!config) return complain(config.error());
+  if (const ktrunk::Status status = ktrunk::config::check_files(*config); !status) return complain(status.error());
+  return print(ktrunk::cli::config_report(*config));
+}
+
+enum class StatusFormat { kTables, kJson };
+
+struct StatusOptions {
+  std::string socket = ktrunk::config::Config{}.control_socket;
+  std::string config;  // when set, says where the socket is
+  StatusFormat format = StatusFormat::kTables;
+};
+
+int status(const StatusOptions& options) {
+  std::string socket = options.socket;
+  if (!options.config.empty()) {
+    const Result<ktrunk::config::Config> config = load(options.config);
+    if (!config) return complain(config.error());
+    socket = config->control_socket;
+  }
+  const auto answer = ktrunk::cli::ask(socket, "status");
+  if (!answer) return complain(answer.error());
+  if (options.format == StatusFormat::kTables) return print(ktrunk::cli::status_report(*answer));
+  return print(answer->dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("ktrunk: look after ktrunkd, the SIP trunk edge proxy");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", KTRUNK_VERSION);
+  int result = kDone;
+
+  std::string path;
+  CLI::App* check_command = app.add_subcommand("check", "Check a configuration file and say in words what it does");
+  check_command->add_option("FILE", path, "the configuration, TOML")->required();
+  check_command->callback([&] { result = check(path); });
+
+  StatusOptions options;
+  CLI::App* status_command = app.add_subcommand("status", "Show the processes, trunks and connections of ktrunkd");
+  CLI::Option* socket = status_command->add_option("--socket", options.socket, "the control socket's path");
+  socket->capture_default_str();
+  status_command->add_option("--config", options.config, "take the control socket's path from this configuration")
+      ->excludes(socket);
+  status_command->add_flag_callback(
+      "--json", [&] { options.format = StatusFormat::kJson; }, "print ktrunkd's answer as JSON");
+  status_command->callback([&] { result = status(options); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kWrongUse;
+  }
+  return result;
+}
