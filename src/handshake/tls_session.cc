@@ -1,0 +1,366 @@
+#include "handshake/tls_session.h"
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/x509_vfy.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "handshake/tls_bio.h"
+#include "handshake/tls_failure.h"
+
+namespace ktrunk::handshake {
+
+struct TlsSession::State {
+  enum class Phase : std::uint8_t { kHandshake, kDone, kRelay, kExported, kFailed };
+  struct FreeSsl {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+
+  explicit State(Fd connected)
+      : socket(std::move(connected)), tapped{socket.get(), RecordTap(trace.transmit), RecordTap(trace.receive)} {}
+
+  Fd socket;
+  SessionTrace trace;
+  TappedSocket tapped;
+  Phase phase = Phase::kHandshake;
+  Role role = Role::kAccept;
+  std::string owner;
+  std::string expected;  // the name that the peer must have; a client's
+  Negotiated negotiated;
+  HandshakeFailure failure;
+  int verify_error = X509_V_OK;
+  std::string verify_subject;
+  std::string verify_issuer;
+  std::string verify_names;
+  Error io_error;
+  std::unique_ptr<SSL, FreeSsl> ssl;  // last: its callbacks use the rest
+
+  static State& of(const SSL* session) { return *static_cast<State*>(SSL_get_app_data(session)); }
+  [[nodiscard]] bool peer_matches(const X509* certificate);
+  [[nodiscard]] Step finish();
+  [[nodiscard]] Step fail_handshake();
+  [[nodiscard]] IoResult io_failure(int result);
+  void drop_quietly();
+
+  static void on_keylog(const SSL* session, const char* line);
+  static void on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session, void*);
+  static void on_info(const SSL* session, int where, int value);
+  static int on_verify(int ok, X509_STORE_CTX* store);
+};
+
+namespace {
+
+bool is_address(const std::string& host) {
+  in6_addr any = {};
+  return ::inet_pton(AF_INET, host.c_str(), &any) == 1 || ::inet_pton(AF_INET6, host.c_str(), &any) == 1;
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// Empty when text is not hexadecimal or too long for a traffic secret.
+ktls::TrafficSecret parse_secret(std::string_view text) {
+  ktls::TrafficSecret secret;
+  secret.resize(text.size() / 2);
+  if (secret.size() * 2 != text.size()) return {};
+  for (std::size_t i = 0; i < secret.size(); ++i) {
+    const int high = hex_digit(text[2 * i]);
+    const int low = hex_digit(text[2 * i + 1]);
+    if (high < 0 || low < 0) return {};
+    secret.writable()[i] = static_cast<std::byte>(high * 16 + low);
+  }
+  return secret;
+}
+
+std::string name_text(const X509_NAME* name) {
+  std::array<char, 256> text = {};
+  return name != nullptr && X509_NAME_oneline(name, text.data(), static_cast<int>(text.size())) != nullptr ? text.data()
+                                                                                                           : "";
+}
+
+}  // namespace
+
+// "LABEL CLIENT_RANDOM SECRET". OpenSSL writes the line of a traffic secret in the moment that its keys come into use
+// for that direction: from there on records count.
+void TlsSession::State::on_keylog(const SSL* session, const char* line) {
+  auto* state = static_cast<State*>(SSL_get_app_data(session));
+  const std::string_view text(line);
+  const bool client = text.starts_with("CLIENT_TRAFFIC_SECRET_0 ");
+  if (state == nullptr || (!client && !text.starts_with("SERVER_TRAFFIC_SECRET_0 "))) return;
+  const bool ours = client == (state->role == Role::kConnect);
+  DirectionTrace& trace = ours ? state->trace.transmit : state->trace.receive;
+  trace.secret = parse_secret(text.substr(text.rfind(' ') + 1));
+  trace.announced = 0;
+  trace.passed = 0;
+}
+
+void TlsSession::State::on_message(int write, int, int type, const void* data, std::size_t size, SSL* session, void*) {
+  if (type != SSL3_RT_HEADER || size == 0) return;
+  DirectionTrace& trace = write != 0 ? of(session).trace.transmit : of(session).trace.receive;
+  count_record(trace, *static_cast<const std::uint8_t*>(data), trace.announced);
+}
+
+void TlsSession::State::on_info(const SSL* session, int where, int value) {
+  if ((where & SSL_CB_ALERT) == 0) return;
+  const ktls::Alert alert{static_cast<ktls::AlertLevel>(value >> 8), static_cast<ktls::AlertDescription>(value & 0xff)};
+  State& state = of(session);
+  if ((where & SSL_CB_WRITE) != 0) {
+    state.failure.sent = alert;
+  } else {
+    state.failure.received = alert;
+  }
+}
+
+bool TlsSession::State::peer_matches(const X509* certificate) {
+  const PeerIdentity identity = read_identity(certificate);
+  if (expected.empty() || identity.matches(expected)) return true;
+  verify_error = X509_V_ERR_HOSTNAME_MISMATCH;
+  verify_names = identity.describe();
+  return false;
+}
+
+// Called for every certificate of the chain, and for every problem. The name is looked at last, with the rest in order.
+int TlsSession::State::on_verify(int ok, X509_STORE_CTX* store) {
+  State& state = of(static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx())));
+  X509* certificate = X509_STORE_CTX_get_current_cert(store);
+  if (ok != 1) {
+    state.verify_error = X509_STORE_CTX_get_error(store);
+    if (certificate != nullptr) {
+      state.verify_subject = name_text(X509_get_subject_name(certificate));
+      state.verify_issuer = name_text(X509_get_issuer_name(certificate));
+    }
+    return 0;
+  }
+  if (X509_STORE_CTX_get_error_depth(store) != 0 || certificate == nullptr || state.peer_matches(certificate)) return 1;
+  X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+  return 0;
+}
+
+TlsSession::TlsSession(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TlsSession::TlsSession(TlsSession&&) noexcept = default;
+TlsSession& TlsSession::operator=(TlsSession&&) noexcept = default;
+TlsSession::~TlsSession() = default;
+
+Result<TlsSession> TlsSession::make(const TlsContext& context, Fd socket) {
+  ERR_clear_error();
+  auto state = std::make_unique<State>(std::move(socket));
+  state->owner = context.owner();
+  SSL_CTX_set_keylog_callback(context.get(), State::on_keylog);
+  state->ssl.reset(SSL_new(context.get()));
+  SSL* ssl = state->ssl.get();
+  auto bio = make_bio(state->tapped);
+  if (ssl == nullptr || !bio || SSL_set_app_data(ssl, state.get()) != 1)
+    return fail("{}: OpenSSL gives no session: {}", context.owner(), openssl_error());
+  BIO* shared = bio.release();
+  SSL_set_bio(ssl, shared, shared);  // one reference serves both directions
+  SSL_set_msg_callback(ssl, State::on_message);
+  SSL_set_info_callback(ssl, State::on_info);
+  SSL_set_verify(ssl, SSL_get_verify_mode(ssl), State::on_verify);
+  return TlsSession(std::move(state));
+}
+
+Result<TlsSession> TlsSession::accept(const TlsContext& context, Fd socket) {
+  auto session = make(context, std::move(socket));
+  if (session) SSL_set_accept_state(session->state_->ssl.get());
+  return session;
+}
+
+Result<TlsSession> TlsSession::connect(const TlsContext& context, Fd socket, std::string_view target_host,
+                                       Resumption resumption) {
+  std::string name = context.verify_name().empty() ? std::string(target_host) : context.verify_name();
+  if (name.empty()) return fail("{}: no name to verify the peer's certificate by", context.owner());
+  auto session = make(context, std::move(socket));
+  if (!session) return session;
+  State& state = *session->state_;
+  state.role = Role::kConnect;
+  state.expected = name;
+  SSL_set_connect_state(state.ssl.get());
+  if (!is_address(name) &&
+      SSL_ctrl(state.ssl.get(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data()) != 1)
+    return fail("{}: '{}' cannot be sent as server name: {}", context.owner(), name, openssl_error());
+  // A session that does not fit (another version, say) is no error: the handshake is a full one then.
+  if (resumption.valid() && SSL_set_session(state.ssl.get(), resumption.session_.get()) != 1) ERR_clear_error();
+  return session;
+}
+
+int TlsSession::fd() const { return state_->socket.get(); }
+
+TlsSession::Step TlsSession::step() {
+  State& state = *state_;
+  if (state.phase == State::Phase::kFailed) return Step::kFailed;
+  if (state.phase != State::Phase::kHandshake) return Step::kDone;
+  ERR_clear_error();
+  const int result = SSL_do_handshake(state.ssl.get());
+  if (result == 1) return state.finish();
+  switch (SSL_get_error(state.ssl.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+      return Step::kWantRead;
+    case SSL_ERROR_WANT_WRITE:
+      return Step::kWantWrite;
+    default:
+      return state.fail_handshake();
+  }
+}
+
+TlsSession::Step TlsSession::State::finish() {
+  const X509* certificate = SSL_get0_peer_certificate(ssl.get());
+  const bool verified = certificate != nullptr && SSL_get_verify_result(ssl.get()) == X509_V_OK &&
+                        SSL_get_verify_mode(ssl.get()) != SSL_VERIFY_NONE;
+  negotiated.version = SSL_version(ssl.get()) == TLS1_3_VERSION ? ktls::Version::kTls13 : ktls::Version::kTls12;
+  negotiated.cipher = SSL_get_cipher_name(ssl.get());
+  negotiated.resumed = SSL_session_reused(ssl.get()) == 1;
+  if (verified) negotiated.peer = read_identity(certificate);
+  // A resumed session brings the certificate of its first handshake, which nothing has compared with this name yet.
+  if (role == Role::kConnect && (!verified || !peer_matches(certificate))) {
+    failure.error = {fmt::format("{}: TLS handshake failed: the resumed session's certificate is for {}, not for '{}'",
+                                 owner, negotiated.peer ? negotiated.peer->describe() : "no verified name", expected),
+                     0};
+    phase = Phase::kFailed;
+    return Step::kFailed;
+  }
+  phase = Phase::kDone;
+  return Step::kDone;
+}
+
+TlsSession::Step TlsSession::State::fail_handshake() {
+  phase = Phase::kFailed;
+  const FailureFacts facts{.role = role,
+                           .owner = owner,
+                           .expected = expected,
+                           .sent = failure.sent,
+                           .received = failure.received,
+                           .verify_error = verify_error,
+                           .verify_subject = verify_subject,
+                           .verify_issuer = verify_issuer,
+                           .verify_names = verify_names,
+                           .socket_error = tapped.error,
+                           .eof = tapped.eof,
+                           .beginning = tapped.receive.beginning()};
+  failure.error = explain_failure(facts);
+  return Step::kFailed;
+}
+
+const HandshakeFailure& TlsSession::failure() const { return state_->failure; }
+const Negotiated& TlsSession::negotiated() const { return state_->negotiated; }
+
+Result<Suite> TlsSession::kernel_suite() const {
+  if (!state_->ssl) return fail("the session has left OpenSSL");
+  return handshake::kernel_suite(state_->ssl.get());
+}
+
+Result<HandoverKeys> TlsSession::export_keys() {
+  State& state = *state_;
+  if (state.phase == State::Phase::kRelay) return fail("the session has carried data in OpenSSL already");
+  if (state.phase == State::Phase::kExported) return fail("the keys were exported already");
+  if (state.phase != State::Phase::kDone) return fail("the handshake is not finished");
+  ERR_clear_error();
+  auto keys = handshake::export_keys(state.ssl.get(), state.trace);
+  if (keys) state.phase = State::Phase::kExported;
+  return keys;
+}
+
+std::expected<TlsSession::Handover, TlsSession::HandoverError> TlsSession::into_kernel(ktls::Kernel& kernel) {
+  State& state = *state_;
+  auto keys = export_keys();
+  if (!keys) return std::unexpected(HandoverError{std::move(keys.error()), ktls::SocketState::kUntouched});
+  auto installed = ktls::install_keys(std::move(state.socket), keys->keys, kernel);
+  if (!installed) {
+    // Without a key in the kernel, OpenSSL can go on where it was.
+    const bool untouched = installed.error().socket == ktls::SocketState::kUntouched;
+    state.phase = untouched ? State::Phase::kDone : State::Phase::kFailed;
+    return std::unexpected(HandoverError{std::move(installed.error().error), installed.error().socket});
+  }
+  state.drop_quietly();
+  return Handover{std::move(*installed), std::move(keys->transmit_secret), std::move(keys->receive_secret), keys->hash};
+}
+
+// Frees OpenSSL's part without a word to the peer. Marked as shut down, the session's tickets stay good.
+void TlsSession::State::drop_quietly() {
+  SSL_set_quiet_shutdown(ssl.get(), 1);
+  SSL_set_shutdown(ssl.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  ssl.reset();
+  tapped.fd = -1;
+}
+
+TlsSession::IoResult TlsSession::State::io_failure(int result) {
+  switch (SSL_get_error(ssl.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+      return {Io::kWantRead, 0};
+    case SSL_ERROR_WANT_WRITE:
+      return {Io::kWantWrite, 0};
+    case SSL_ERROR_ZERO_RETURN:
+      return {Io::kClosed, 0};
+    default:
+      break;
+  }
+  if (tapped.eof) {
+    ERR_clear_error();
+    return {Io::kEof, 0};
+  }
+  std::string what = tapped.error != 0 ? errno_text(tapped.error) : openssl_error();
+  if (failure.received) what = fmt::format("the peer sent alert {}", ktls::alert_name(failure.received->description));
+  ERR_clear_error();
+  io_error = {fmt::format("{}: TLS connection broken: {}", owner, what), tapped.error};
+  phase = Phase::kFailed;
+  return {Io::kFailed, 0};
+}
+
+namespace {
+
+// The phases in which OpenSSL carries data.
+template <typename Phase>
+bool may_relay(Phase phase) {
+  return phase == Phase::kDone || phase == Phase::kRelay;
+}
+
+}  // namespace
+
+TlsSession::IoResult TlsSession::read(std::span<std::byte> into) {
+  State& state = *state_;
+  if (!may_relay(state.phase) || into.empty()) return {Io::kFailed, 0};
+  state.phase = State::Phase::kRelay;
+  ERR_clear_error();
+  std::size_t count = 0;
+  const int result = SSL_read_ex(state.ssl.get(), into.data(), into.size(), &count);
+  return result == 1 ? IoResult{Io::kBytes, count} : state.io_failure(result);
+}
+
+TlsSession::IoResult TlsSession::write(std::span<const std::byte> from) {
+  State& state = *state_;
+  if (!may_relay(state.phase) || from.empty() || from.size() > ktls::kMaxRecordBytes) return {Io::kFailed, 0};
+  state.phase = State::Phase::kRelay;
+  ERR_clear_error();
+  std::size_t count = 0;
+  const int result = SSL_write_ex(state.ssl.get(), from.data(), from.size(), &count);
+  return result == 1 ? IoResult{Io::kBytes, count} : state.io_failure(result);
+}
+
+TlsSession::IoResult TlsSession::shutdown() {
+  State& state = *state_;
+  if (!may_relay(state.phase)) return {Io::kFailed, 0};
+  state.phase = State::Phase::kRelay;
+  ERR_clear_error();
+  const int result = SSL_shutdown(state.ssl.get());  // 0: sent, the peer's own has not come yet
+  return result >= 0 ? IoResult{Io::kClosed, 0} : state.io_failure(result);
+}
+
+const Error& TlsSession::io_error() const { return state_->io_error; }
+
+bool TlsSession::has_pending() const { return state_->ssl && SSL_has_pending(state_->ssl.get()) == 1; }
+
+Resumption TlsSession::resumption() const {
+  Resumption memory;
+  if (!state_->ssl || state_->role != Role::kConnect) return memory;
+  memory.session_.reset(SSL_get1_session(state_->ssl.get()));
+  if (memory.valid() && SSL_SESSION_is_resumable(memory.session_.get()) != 1) memory.session_.reset();
+  return memory;
+}
+
+}  // namespace ktrunk::handshake
