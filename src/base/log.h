@@ -23,6 +23,7 @@ using spdlog::critical;
 using spdlog::debug;
 using spdlog::error;
 using spdlog::info;
+using spdlog::log;
 using spdlog::trace;
 using spdlog::warn;
 

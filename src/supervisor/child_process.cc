@@ -1,0 +1,75 @@
+#include "supervisor/child_process.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "ipc/child.h"
+
+namespace ktrunk::supervisor {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Clock::duration kFirstBackOff = 50ms;
+constexpr Clock::duration kLongestBackOff = 5s;
+// A child that has lived so long is not in a crash loop.
+constexpr Clock::duration kSettled = 10s;
+
+ipc::AcceptList accepted_from(ipc::Role role) {
+  using ipc::Kind;
+  if (role == ipc::Role::kHandshake) return {Kind::kHello, Kind::kEstablished, Kind::kResolved, Kind::kIdle};
+  return {Kind::kHello, Kind::kHeld, Kind::kFault, Kind::kReleased};
+}
+
+// In the child, between fork and exec: async-signal-safe calls only.
+[[noreturn]] void execute(const char* program, int channel) {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (channel == ipc::kChannelDescriptor) {
+    ::fcntl(channel, F_SETFD, 0);
+  } else {
+    ::dup2(channel, ipc::kChannelDescriptor);
+  }
+  ::close_range(ipc::kChannelDescriptor + 1, ~0U, 0);
+  const char* const arguments[] = {program, nullptr};
+  ::execv(program, const_cast<char* const*>(arguments));
+  ::_exit(127);
+}
+
+}  // namespace
+
+Status ChildProcess::start(Clock::time_point now) {
+  restart_due_.reset();
+  if (::access(program_.c_str(), X_OK) != 0) return fail_errno(errno, fmt::format("execute {}", program_));
+  auto ends = ipc::Channel::pair();
+  if (!ends) return std::unexpected(ends.error());
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno(errno, fmt::format("fork for {}", name_));
+  if (pid == 0) execute(program_.c_str(), ends->second.get());
+  pid_ = pid;
+  ready_ = false;
+  started_ = now;
+  channel_.emplace(std::move(ends->first), accepted_from(role_));
+  return {};
+}
+
+void ChildProcess::ended(Clock::time_point now) {
+  if (now - started_ > kSettled) back_off_ = {};
+  back_off_ = std::clamp(back_off_ * 2, kFirstBackOff, kLongestBackOff);
+  restart_due_ = now + back_off_;
+  pid_ = -1;
+  ready_ = false;
+  ++restarts_;
+  channel_.reset();
+}
+
+void ChildProcess::kill() const {
+  if (pid_ > 0) ::kill(pid_, SIGKILL);
+}
+
+}  // namespace ktrunk::supervisor

@@ -1,0 +1,58 @@
+// ChildProcess: one child of the supervisor, as a program that is started, watched and started again with back-off.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "base/event_loop.h"
+#include "base/id.h"
+#include "base/result.h"
+#include "ipc/channel.h"
+
+namespace ktrunk::supervisor {
+
+class ChildProcess {
+ public:
+  // name is for the log; program is the file to execute.
+  ChildProcess(std::string name, ipc::Role role, std::string program)
+      : name_(std::move(name)), role_(role), program_(std::move(program)) {}
+
+  // Starts the program with one end of a new channel as descriptor 3, and nothing else open but standard error.
+  [[nodiscard]] Status start(Clock::time_point now);
+
+  // The process has ended: forgets it and plans when to start it again.
+  void ended(Clock::time_point now);
+  // When the next start is due; nothing while it runs.
+  [[nodiscard]] std::optional<Clock::time_point> restart_due() const { return restart_due_; }
+
+  // Ends it at once; waitpid() will report it.
+  void kill() const;
+
+  [[nodiscard]] bool running() const { return pid_ > 0; }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] unsigned restarts() const { return restarts_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] ipc::Role role() const { return role_; }
+  // Null while it does not run.
+  [[nodiscard]] ipc::Channel* channel() { return channel_ ? &*channel_ : nullptr; }
+  // It has said Hello, and has been given its setup.
+  [[nodiscard]] bool ready() const { return ready_; }
+  void set_ready() { ready_ = true; }
+
+ private:
+  std::string name_;
+  ipc::Role role_;
+  std::string program_;
+  pid_t pid_ = -1;
+  bool ready_ = false;
+  std::optional<ipc::Channel> channel_;
+  unsigned restarts_ = 0;
+  Clock::time_point started_{};
+  Clock::duration back_off_{};
+  std::optional<Clock::time_point> restart_due_;
+};
+
+}  // namespace ktrunk::supervisor

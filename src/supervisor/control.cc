@@ -1,0 +1,107 @@
+#include "supervisor/control.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/log.h"
+
+namespace ktrunk::supervisor {
+namespace {
+
+constexpr std::size_t kMaxRequestBytes = 4096;
+constexpr std::size_t kMaxClients = 16;
+constexpr auto kClientLimit = std::chrono::seconds(10);
+
+std::string answer_line(const std::string& line, const Control::Answer& answer) {
+  const auto request = nlohmann::json::parse(line, nullptr, false);
+  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
+    return R"({"error":"expected one line such as {\"command\":\"status\"}"})";
+  return answer(request["command"].get<std::string>());
+}
+
+}  // namespace
+
+Control::Control(EventLoop& loop, std::string path, Answer answer)
+    : loop_(loop), path_(std::move(path)), answer_(std::move(answer)) {}
+
+Control::~Control() {
+  if (socket_.valid()) ::unlink(path_.c_str());
+}
+
+Status Control::open() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path_.size() >= sizeof address.sun_path)
+    return fail("control socket {}: the path has more than {} octets", path_, sizeof address.sun_path - 1);
+  std::memcpy(address.sun_path, path_.data(), path_.size());
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
+
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return fail_errno(errno, "control socket");
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  if (::connect(fd.get(), generic, sizeof address) == 0)
+    return fail("control socket {}: another ktrunkd is running; stop it, or set ktrunk.control to another path", path_);
+  if (errno == ECONNREFUSED) ::unlink(path_.c_str());
+  const mode_t before = ::umask(0177);
+  const int bound = ::bind(fd.get(), generic, sizeof address);
+  const int code = errno;
+  ::umask(before);
+  if (bound != 0) return fail_errno(code, fmt::format("control socket {}", path_));
+  if (::listen(fd.get(), 16) != 0) return fail_errno(errno, fmt::format("control socket {}", path_));
+  socket_ = std::move(fd);
+  auto watch = loop_.watch(socket_.get(), Interest::kRead, [this](Ready) { accept(); });
+  if (!watch) return std::unexpected(watch.error());
+  watch_ = std::move(*watch);
+  return {};
+}
+
+void Control::accept() {
+  Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid() || clients_.size() >= kMaxClients) return;
+  const auto client = clients_.emplace(clients_.end());
+  client->fd = std::move(fd);
+  auto watch = loop_.watch(client->fd.get(), Interest::kRead,
+                           [this, client](Ready) { client->reply.empty() ? read(client) : write(client); });
+  if (!watch) {
+    log::warn("control client: {}", watch.error().what);
+    clients_.erase(client);
+    return;
+  }
+  client->watch = std::move(*watch);
+  client->limit = loop_.after(kClientLimit, [this, client] { clients_.erase(client); });
+}
+
+void Control::read(ClientPosition client) {
+  std::array<char, 1024> buffer;
+  const ssize_t got = ::read(client->fd.get(), buffer.data(), buffer.size());
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) {
+    clients_.erase(client);
+    return;
+  }
+  client->request.append(buffer.data(), static_cast<std::size_t>(got));
+  const std::size_t end = client->request.find('\n');
+  if (end == std::string::npos && client->request.size() <= kMaxRequestBytes) return;
+  client->reply = answer_line(client->request.substr(0, end), answer_) + "\n";
+  client->watch.set(Interest::kWrite);
+}
+
+void Control::write(ClientPosition client) {
+  const ssize_t sent = ::send(client->fd.get(), client->reply.data() + client->written,
+                              client->reply.size() - client->written, MSG_NOSIGNAL);
+  if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (sent > 0) client->written += static_cast<std::size_t>(sent);
+  if (sent <= 0 || client->written == client->reply.size()) clients_.erase(client);
+}
+
+}  // namespace ktrunk::supervisor

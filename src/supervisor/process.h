@@ -1,0 +1,107 @@
+// The supervisor process: the middle of the star. It parses nothing that comes from the network, holds no key, and
+// outlives its children: it opens the sockets, maps the shared region, starts handshake process and workers, starts
+// them again when they die, and ends everything in order on SIGTERM or SIGINT.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "config/config.h"
+#include "ipc/shared_region.h"
+#include "supervisor/child_process.h"
+#include "supervisor/connections.h"
+#include "supervisor/control.h"
+
+namespace ktrunk::supervisor {
+
+// Where the children's programs are.
+struct Programs {
+  std::string handshake;
+  std::string worker;
+};
+
+class Process final : private ChildMail {
+ public:
+  // text: the configuration as it was read, which the children get. Opens every socket; starts nothing yet.
+  [[nodiscard]] static Result<std::unique_ptr<Process>> create(config::Config config, const std::string& text,
+                                                               const Programs& programs, std::string version);
+  ~Process() override;
+
+  // Runs until a signal asks for the end and all is closed. An error: a child could not be started, or said that the
+  // configuration is wrong.
+  [[nodiscard]] Status run();
+
+ private:
+  enum class Phase : std::uint8_t {
+    kRunning,
+    kDraining,  // no new connections; until traffic is quiet or limits.drain has passed
+    kClosing,   // every connection is being closed
+    kStopping,  // children are told to stop
+    kStopped,
+  };
+  Process(config::Config config, ipc::SharedRegion region, std::unique_ptr<EventLoop> loop, const Programs& programs,
+          std::string version);
+  [[nodiscard]] Status open(const std::string& text);
+
+  // Children.
+  [[nodiscard]] Status start_child(std::size_t index);
+  void on_channel(std::size_t index);
+  [[nodiscard]] Status on_packet(std::size_t index, ipc::Packet& packet);
+  [[nodiscard]] Status on_hello(std::size_t index);
+  void on_child_signal();
+  void on_child_end(std::size_t index, int wait_status);
+  void end_child(std::size_t index, const Error& why);
+  void flushed(std::size_t index, const Status& sent);
+  template <ipc::Body T>
+  void tell(std::size_t index, const T& body);
+  [[nodiscard]] std::size_t child_of(WorkerIndex worker) const { return worker.value + std::size_t{1}; }
+  void publish(const ipc::Resolved& resolved);
+
+  // The end.
+  void on_signals();
+  void begin_drain();
+  void on_drain_tick();
+  void close_connections();
+  void stop_children();
+  [[nodiscard]] std::uint64_t messages_handled() const;
+  [[nodiscard]] std::string answer(std::string_view command) const;
+
+  // ChildMail
+  void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) override;
+  void to_worker(WorkerIndex worker, const ipc::Start& start) override;
+  void to_worker(WorkerIndex worker, const ipc::Close& close) override;
+  void to_handshake(const ipc::Admitted& admitted) override;
+  void to_handshake(const ipc::Refused& refused) override;
+  void to_handshake(const ipc::Gone& gone) override;
+  void ring(ipc::WorkerMask workers) override;
+
+  config::Config config_;
+  std::string version_;
+  ipc::SharedRegion region_;
+  std::unique_ptr<EventLoop> loop_;
+  Connections connections_;
+  Control control_;
+  Fd config_memory_;
+  Fd signals_;
+  EventLoop::Watch signal_watch_;
+  std::vector<Fd> listeners_;  // in the order of the configuration
+  std::vector<Fd> doorbells_;  // by worker
+  // children_[0] is the handshake process, children_[1 + w] is worker w.
+  std::vector<ChildProcess> children_;
+  std::vector<EventLoop::Watch> channel_watches_;
+  std::vector<EventLoop::Timer> restart_timers_;
+  EventLoop::Timer drain_timer_;
+  Phase phase_ = Phase::kRunning;
+  Clock::time_point started_ = Clock::now();
+  Clock::time_point phase_since_{};
+  Clock::time_point quiet_since_{};
+  std::uint64_t messages_seen_ = 0;
+  bool handshake_idle_ = false;
+  Status outcome_;
+};
+
+}  // namespace ktrunk::supervisor

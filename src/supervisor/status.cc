@@ -1,0 +1,136 @@
+#include "supervisor/status.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "ktls/tls_stat.h"
+
+namespace ktrunk::supervisor {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string_view state_name(ipc::SlotState state) {
+  switch (state) {
+    case ipc::SlotState::kFree:
+      return "free";
+    case ipc::SlotState::kOffered:
+      return "offered";
+    case ipc::SlotState::kOpen:
+      return "open";
+    case ipc::SlotState::kClosing:
+      return "closing";
+  }
+  return "?";
+}
+
+std::string_view layer_name(ipc::RecordLayerKind kind) {
+  switch (kind) {
+    case ipc::RecordLayerKind::kNone:
+      return "none";
+    case ipc::RecordLayerKind::kKernel:
+      return "kernel";
+    case ipc::RecordLayerKind::kRelay:
+      return "relay";
+  }
+  return "?";
+}
+
+std::string_view version_name(ipc::TlsVersion version) {
+  switch (version) {
+    case ipc::TlsVersion::kNone:
+      return "";
+    case ipc::TlsVersion::kTls12:
+      return "1.2";
+    case ipc::TlsVersion::kTls13:
+      return "1.3";
+  }
+  return "?";
+}
+
+Json worker_json(const ipc::WorkerStats& stats, unsigned index) {
+  return {{"index", index},
+          {"messages_received", stats.messages_received.read()},
+          {"messages_sent", stats.messages_sent.read()},
+          {"records_sent", stats.kernel_records_sent.read()},
+          {"relay_packets_sent", stats.relay_packets_sent.read()},
+          {"bytes_sent", stats.bytes_sent.read()},
+          {"requests", stats.requests_forwarded.read()},
+          {"responses", stats.responses_forwarded.read()},
+          {"replies", stats.replies.read()},
+          {"dropped", stats.dropped.read()},
+          {"queue_full", stats.queue_full.read()},
+          {"keepalives", stats.keepalives.read()},
+          {"control_records", stats.control_records.read()},
+          {"submits", stats.submits.read()}};
+}
+
+Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const config::Config& config) {
+  const ipc::ConnectionSlot& shared = region.slot(slot);
+  const ipc::SlotWord word = shared.state();
+  const ipc::ConnectionInfo& info = shared.info;
+  Json sent = Json::array();
+  for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
+    sent.push_back(region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).load(std::memory_order_relaxed));
+  return {{"id", fmt::format("{}.{}", slot.value, word.generation.value)},
+          {"state", state_name(word.state)},
+          {"transport", config::transport_name(info.transport)},
+          {"role", info.role == ipc::ConnectionInfo::Role::kAccepted ? "accepted" : "connected"},
+          {"record_layer", layer_name(info.record_layer)},
+          {"record_layer_reason", info.record_layer_note.view()},
+          {"tls_version", version_name(info.tls_version)},
+          {"cipher", info.cipher.view()},
+          {"trunk", info.trunk.valid() ? config.trunks[info.trunk.value].name : ""},
+          {"listener", info.listener.valid() ? config.listeners[info.listener.value].name : ""},
+          {"peer", info.peer.text()},
+          {"local", info.local.text()},
+          {"home_worker", word.home.valid() && word.home.value != 0xff ? Json(word.home.value) : Json()},
+          {"messages_sent", std::move(sent)}};
+}
+
+Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
+  unsigned open = 0;
+  for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) open += entry.connection(place).valid() ? 1 : 0;
+  bool stream = false;
+  Json udp = Json::array();
+  for (unsigned target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
+    if (trunk.targets[target].transport != config::Transport::kUdp) stream = true;
+    if (const Address address = entry.udp_address(target); !address.empty()) udp.push_back(address.text());
+  }
+  return {{"name", trunk.name},
+          {"connections", open},
+          {"wanted", stream ? trunk.connections : 0},
+          {"udp_targets", std::move(udp)}};
+}
+
+}  // namespace
+
+std::string status_json(const DaemonStatus& daemon, const config::Config& config, const ipc::SharedRegion& region) {
+  Json document = {
+      {"version", daemon.version}, {"pid", ::getpid()}, {"uptime_s", daemon.uptime.count()}, {"state", daemon.state}};
+  for (const ProcessStatus& process : daemon.processes)
+    document["processes"].push_back({{"name", process.name}, {"pid", process.pid}, {"restarts", process.restarts}});
+  for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
+    document["workers"].push_back(worker_json(region.worker(WorkerIndex{static_cast<std::uint8_t>(worker)}), worker));
+  const ipc::HandshakeStats& handshakes = region.handshake();
+  document["handshakes"] = {{"accepted", handshakes.accepted.read()}, {"connected", handshakes.connected.read()},
+                            {"failed", handshakes.failed.read()},     {"resumed", handshakes.resumed.read()},
+                            {"kernel", handshakes.kernel.read()},     {"relayed", handshakes.relayed.read()}};
+  document["trunks"] = Json::array();
+  for (unsigned trunk = 0; trunk < region.sizes().trunks; ++trunk)
+    document["trunks"].push_back(
+        trunk_json(config.trunks[trunk], region.trunk(TrunkId{static_cast<std::uint16_t>(trunk)})));
+  document["connections"] = Json::array();
+  for (std::uint32_t slot = 0; slot < region.sizes().max_connections; ++slot) {
+    if (region.slot(SlotIndex{slot}).state().state != ipc::SlotState::kFree)
+      document["connections"].push_back(connection_json(region, SlotIndex{slot}, config));
+  }
+  document["tls_stat"] = Json::object();
+  if (const auto stat = ktls::read_tls_stat(); stat) {
+    for (const auto& [name, count] : stat->all()) document["tls_stat"][name] = count;
+  }
+  return document.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace ktrunk::supervisor

@@ -1,0 +1,69 @@
+// Connection: what one worker knows of one connection. Every worker holds every connection and may send on it; its home
+// worker receives from it too. Facts common to all workers are in the slot of the shared region.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "ipc/messages.h"
+#include "ipc/shared_region.h"
+#include "ktls/control_record.h"
+#include "sip/framer.h"
+#include "worker/block.h"
+
+namespace ktrunk::worker {
+
+struct Connection {
+  // What the supervisor has asked for; each phase is left only for a later one.
+  enum class Phase : std::uint8_t {
+    kServing,    // messages are sent (and received, at home)
+    kFlushing,   // no new messages; what is queued goes out, then the descriptor is closed
+    kFinishing,  // the same, and then the stream is ended: close_notify, FIN
+    kReleasing,  // nothing is sent any more; waiting for the last completion
+  };
+  enum class Sending : std::uint8_t {
+    kIdle,      // no send in flight
+    kInFlight,  // the head block's send is in flight
+    kWaiting,   // for the gate: another worker has it, or records of others must go first
+  };
+
+  Connection(ConnectionId its_id, Fd its_fd, ipc::ConnectionSlot& its_slot, std::size_t max_message_bytes)
+      : id(its_id), fd(std::move(its_fd)), slot(&its_slot), framer(max_message_bytes) {}
+
+  ConnectionId id;
+  Fd fd;
+  ipc::ConnectionSlot* slot;
+  Phase phase = Phase::kServing;
+  std::uint32_t operations = 0;  // submitted and not completed: the descriptor stays open until it is 0
+  Clock::time_point phase_since{};
+
+  // Receiving; at home only.
+  bool receiving = false;  // a receive is armed
+  bool faulted = false;    // the supervisor has been told; said once
+  sip::Framer framer;
+  std::vector<char> partial;  // octets of a message that has not wholly arrived
+  std::vector<char> control;  // octets of a control record that has not wholly arrived
+  Clock::time_point partial_since{};
+
+  // Sending.
+  Sending sending = Sending::kIdle;
+  std::deque<BlockPtr> queue;  // the first is the one in flight
+  std::size_t queued_bytes = 0;
+  std::size_t sent_of_head = 0;  // octets of the first block that are gone
+  Clock::time_point sending_since{};
+  bool dirty = false;  // on the list of those with something new to send
+  bool gate_held = false;
+  std::uint8_t last_alert = 0;              // what ends the stream: 0 is close_notify
+  std::optional<ktls::AlertMessage> alert;  // its octets, while in flight
+
+  [[nodiscard]] const ipc::ConnectionInfo& info() const { return slot->info; }
+  [[nodiscard]] bool accepts_messages() const { return phase == Phase::kServing && slot->open_for(id); }
+};
+
+}  // namespace ktrunk::worker

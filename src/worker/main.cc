@@ -1,0 +1,52 @@
+// ktrunkd-worker: started by ktrunkd, never by hand.
+#include <sys/prctl.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "base/log.h"
+#include "ipc/child.h"
+#include "worker/process.h"
+
+namespace ktrunk::worker {
+namespace {
+
+// Takes what the supervisor gives until it says Ready.
+Result<Endowment> take_endowment(ipc::Child& child) {
+  auto setup = child.wait_for_setup();
+  if (!setup) return std::unexpected(setup.error());
+  Endowment endowment{.config = std::move(setup->config),
+                      .region = std::move(setup->region),
+                      .self = setup->worker,
+                      .doorbells = std::move(setup->doorbells),
+                      .udp_sockets = std::move(setup->listeners)};
+  if (!endowment.self.valid() || endowment.self.value >= endowment.region.sizes().workers)
+    return fail("the supervisor names worker {} of {}", endowment.self.value, endowment.region.sizes().workers);
+  for (unsigned worker = 0; worker < endowment.region.sizes().workers; ++worker) {
+    if (!endowment.doorbells[worker].valid()) return fail("the supervisor sent no doorbell of worker {}", worker);
+  }
+  return endowment;
+}
+
+Status run() {
+  auto child = ipc::Child::start(ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop,
+                                                      ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kClose});
+  if (!child) return std::unexpected(child.error());
+  auto endowment = take_endowment(*child);
+  if (!endowment) return std::unexpected(endowment.error());
+  log::init(fmt::format("worker/{}", endowment->self.value), endowment->config.log_format, endowment->config.log_level);
+  auto process = Process::create(std::move(*endowment), std::move(*child).release_channel());
+  if (!process) return std::unexpected(process.error());
+  return (*process)->run();
+}
+
+}  // namespace
+}  // namespace ktrunk::worker
+
+int main() {
+  if (const auto status = ktrunk::worker::run(); !status) {
+    ktrunk::log::critical("{}", status.error().what);
+    return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}

@@ -1,0 +1,178 @@
+#include "worker/message_handler.h"
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+
+namespace ktrunk::worker {
+namespace {
+
+sip::TokenKey key_of(const ipc::SharedRegion& region) {
+  sip::TokenKey key;
+  static_assert(sizeof key.bytes == sizeof(ipc::TokenSecret));
+  std::memcpy(key.bytes.data(), region.secret().bytes.data(), key.bytes.size());
+  return key;
+}
+
+// RFC 3261 21.5.4: when to try again; long enough for a queue to empty or a trunk to come back.
+constexpr std::string_view kRetryAfter = "Retry-After: 5\r\n";
+
+}  // namespace
+
+MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
+                               ConnectionTable& connections, Sender& sender, Datagrams& datagrams)
+    : config_(config),
+      region_(region),
+      stats_(region.worker(self)),
+      connections_(connections),
+      sender_(sender),
+      datagrams_(datagrams),
+      proxy_(config, key_of(region)) {}
+
+sip::Flow MessageHandler::flow_of(const Connection& connection) {
+  const ipc::ConnectionInfo& info = connection.info();
+  return {.transport = info.transport,
+          .connection = connection.id,
+          .trunk = info.trunk,
+          .listener = info.listener,
+          .remote = info.peer};
+}
+
+void MessageHandler::handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier) {
+  stats_.messages_received.add();
+  message_.parse(octets, carrier);
+  const sip::Decision decision = proxy_.decide(message_, source, edits_);
+  std::visit([&](const auto& action) { perform(action, source); }, decision);
+}
+
+void MessageHandler::refuse(std::string_view head, const sip::Flow& source, int status, const char* reason) {
+  if (head.empty()) return;
+  stats_.messages_received.add();
+  message_.parse(head, sip::Carrier::kDatagram);
+  if (message_.is_request()) perform(sip::Reply{.status = status, .reason = reason, .extra_headers = {}}, source);
+}
+
+void MessageHandler::pong(Connection& connection) {
+  constexpr std::string_view kCrlf = "\r\n";
+  stats_.keepalives.add();
+  if (!connection.accepts_messages() || !sender_.has_room(connection, kCrlf.size())) return;
+  std::memcpy(sender_.reserve(connection, kCrlf.size()), kCrlf.data(), kCrlf.size());
+  sender_.commit(connection, kCrlf.size());
+}
+
+void MessageHandler::perform(const sip::Reply& reply, const sip::Flow& source) {
+  reply_.clear();
+  proxy_.build_reply(message_, source, reply, reply_);
+  if (reply_.empty()) return drop("a request that cannot be answered", source);
+  const Hop hop = hop_to(source);
+  if (hop.connection != nullptr && sender_.has_room(*hop.connection, reply_.size())) {
+    std::memcpy(sender_.reserve(*hop.connection, reply_.size()), reply_.data(), reply_.size());
+    sender_.commit(*hop.connection, reply_.size());
+  } else if (hop.socket != nullptr && datagrams_.has_room()) {
+    std::memcpy(datagrams_.reserve(reply_.size()), reply_.data(), reply_.size());
+    datagrams_.commit(*hop.socket, source.remote, reply_.size());
+  } else {
+    return drop("the peer takes no answers", source);
+  }
+  stats_.replies.add();
+}
+
+void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) { drop(why.why, source); }
+
+void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
+  const Hop hop = hop_to_trunk(way.trunk, way.affinity);
+  if (!hop.usable()) return reply_unavailable("Trunk Down", source);
+  forward(hop, source);
+}
+
+void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
+  Hop hop = hop_to(way.flow);
+  // The connection has gone since; another one to the same trunk reaches the same peer.
+  if (!hop.usable() && way.flow.trunk.valid()) hop = hop_to_trunk(way.flow.trunk, way.affinity);
+  if (message_.is_request()) {
+    if (!hop.usable()) return reply_unavailable("Flow Failed", source);
+    return forward(hop, source);
+  }
+  if (!hop.usable()) return drop("a response whose connection has gone", source);
+  put(hop);
+  stats_.responses_forwarded.add();
+}
+
+void MessageHandler::forward(const Hop& hop, const sip::Flow& source) {
+  proxy_.forward_request(message_, source, hop.flow, edits_);
+  const std::size_t bytes = edits_.size(message_.bytes());
+  const bool room = hop.connection != nullptr ? sender_.has_room(*hop.connection, bytes) : datagrams_.has_room();
+  if (!room) {
+    stats_.queue_full.add();
+    return reply_unavailable("Next Hop Congested", source);
+  }
+  put(hop);
+  stats_.requests_forwarded.add();
+}
+
+void MessageHandler::put(const Hop& hop) {
+  const std::size_t bytes = edits_.size(message_.bytes());
+  if (hop.connection != nullptr) {
+    // A response has no one to be told that it did not fit: it goes into the queue, which the stalled-peer limit
+    // empties.
+    edits_.write(message_.bytes(), sender_.reserve(*hop.connection, bytes));
+    sender_.commit(*hop.connection, bytes);
+  } else {
+    edits_.write(message_.bytes(), datagrams_.reserve(bytes));
+    datagrams_.commit(*hop.socket, hop.flow.remote, bytes);
+  }
+}
+
+void MessageHandler::drop(const char* why, const sip::Flow& source) {
+  stats_.dropped.add();
+  log::debug("dropped from {} {}: {}", config::transport_name(source.transport), source.remote.text(), why);
+}
+
+void MessageHandler::reply_unavailable(const char* reason, const sip::Flow& source) {
+  if (message_.method() == sip::Method::kAck) return drop("an ACK whose next hop has gone", source);
+  perform(sip::Reply{.status = 503, .reason = reason, .extra_headers = kRetryAfter}, source);
+}
+
+Connection* MessageHandler::find(ConnectionId id) const {
+  if (!id.valid() || id.slot.value >= connections_.size()) return nullptr;
+  Connection* connection = connections_[id.slot.value].get();
+  return connection != nullptr && connection->id == id && connection->accepts_messages() ? connection : nullptr;
+}
+
+MessageHandler::Hop MessageHandler::hop_to(const sip::Flow& flow) const {
+  if (flow.transport == config::Transport::kUdp)
+    return {.connection = nullptr, .socket = datagrams_.socket(flow.listener), .flow = flow};
+  Connection* connection = find(flow.connection);
+  if (connection == nullptr) return {};
+  return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
+}
+
+MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t affinity) const {
+  const ipc::TrunkEntry& entry = region_.trunk(trunk);
+  std::array<Connection*, ipc::kMaxTrunkConnections> open;
+  std::size_t count = 0;
+  for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
+    if (Connection* connection = find(entry.connection(place)); connection != nullptr) open[count++] = connection;
+  }
+  if (count != 0) {
+    Connection* connection = open[affinity % count];
+    return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
+  }
+  const config::Trunk& settings = config_.trunks[trunk.value];
+  for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
+    const Address address = entry.udp_address(target);
+    if (address.empty()) continue;
+    return {.connection = nullptr,
+            .socket = datagrams_.socket(settings.listener),
+            .flow = {.transport = config::Transport::kUdp,
+                     .connection = {},
+                     .trunk = trunk,
+                     .listener = settings.listener,
+                     .remote = address}};
+  }
+  return {};
+}
+
+}  // namespace ktrunk::worker

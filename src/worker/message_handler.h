@@ -1,0 +1,75 @@
+// MessageHandler: one SIP message from arrival to departure: parse, decide (sip/proxy.h), pick the connection or the
+// datagram socket, write the edited message into its send queue. This is the path that the README's "follow one
+// message" walks along.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.h"
+#include "ipc/shared_region.h"
+#include "sip/message.h"
+#include "sip/proxy.h"
+#include "worker/connection.h"
+#include "worker/datagrams.h"
+#include "worker/sender.h"
+
+namespace ktrunk::worker {
+
+// The connections that this worker holds, by slot; empty places where there is none.
+using ConnectionTable = std::vector<std::unique_ptr<Connection>>;
+
+class MessageHandler {
+ public:
+  MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
+                 ConnectionTable& connections, Sender& sender, Datagrams& datagrams);
+
+  // A whole message that arrived by `source`. carrier says whether octets behind its body may be there.
+  void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier);
+  // The start of a message that cannot be framed: answered if it is a request that can be.
+  void refuse(std::string_view head, const sip::Flow& source, int status, const char* reason);
+  // One CRLF, the answer to a keepalive.
+  void pong(Connection& connection);
+
+  // The flow that a connection is.
+  [[nodiscard]] static sip::Flow flow_of(const Connection& connection);
+
+ private:
+  // Where a message can go: one of the two, or neither when there is no way.
+  struct Hop {
+    Connection* connection = nullptr;
+    const DatagramSocket* socket = nullptr;
+    sip::Flow flow;
+    [[nodiscard]] bool usable() const { return connection != nullptr || socket != nullptr; }
+  };
+
+  void perform(const sip::Reply& reply, const sip::Flow& source);
+  void perform(const sip::Drop& drop, const sip::Flow& source);
+  void perform(const sip::ToTrunk& way, const sip::Flow& source);
+  void perform(const sip::ToFlow& way, const sip::Flow& source);
+
+  void forward(const Hop& hop, const sip::Flow& source);
+  void put(const Hop& hop);
+  void drop(const char* why, const sip::Flow& source);
+  void reply_unavailable(const char* reason, const sip::Flow& source);
+
+  [[nodiscard]] Connection* find(ConnectionId id) const;
+  [[nodiscard]] Hop hop_to(const sip::Flow& flow) const;
+  [[nodiscard]] Hop hop_to_trunk(TrunkId trunk, std::uint64_t affinity) const;
+
+  const config::Config& config_;
+  const ipc::SharedRegion& region_;
+  ipc::WorkerStats& stats_;
+  ConnectionTable& connections_;
+  Sender& sender_;
+  Datagrams& datagrams_;
+  sip::Proxy proxy_;
+  sip::Message message_;  // parsed into again and again
+  sip::Edits edits_;
+  std::string reply_;
+};
+
+}  // namespace ktrunk::worker

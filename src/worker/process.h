@@ -1,0 +1,91 @@
+// The worker process: one io_uring loop over its channel to the supervisor, its doorbell, its connections and the UDP
+// sockets. It takes what messages.h says a worker takes, and holds no key of any kind but the flow tokens'.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string_view>
+
+#include "config/config.h"
+#include "ipc/channel.h"
+#include "ipc/shared_region.h"
+#include "worker/connection.h"
+#include "worker/datagrams.h"
+#include "worker/message_handler.h"
+#include "worker/receiver.h"
+#include "worker/ring.h"
+#include "worker/sender.h"
+
+namespace ktrunk::worker {
+
+// What the supervisor's Setup messages have brought.
+struct Endowment {
+  config::Config config;
+  ipc::SharedRegion region;
+  WorkerIndex self;
+  std::array<Fd, ipc::kMaxWorkers> doorbells;  // by worker; our own is waited for, the others are rung
+  std::vector<std::pair<ListenerId, Fd>> udp_sockets;
+};
+
+class Process final : private StreamEvents {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Process>> create(Endowment endowment, ipc::Channel channel);
+
+  // Runs until the supervisor says Stop. An error: the supervisor is gone, or io_uring fails.
+  [[nodiscard]] Status run();
+
+ private:
+  Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring> ring);
+  [[nodiscard]] Status start();
+
+  // Completions.
+  [[nodiscard]] Status dispatch(Operation operation, int result, unsigned flags);
+  [[nodiscard]] Status on_channel();
+  void on_send(Connection& connection, int result);
+  void on_alert_sent(Connection& connection);
+  void on_tick();
+
+  // Messages of the supervisor.
+  [[nodiscard]] Status on_packet(ipc::Packet& packet);
+  void on_offer(const ipc::Offer& offer, Fd descriptor);
+  void on_start(const ipc::Start& start);
+  void on_close(const ipc::Close& close);
+  template <ipc::Body T>
+  void tell(const T& body);
+
+  // A connection's way out: fault -> (supervisor) -> close_down ... -> release.
+  void fault(Connection& connection, ipc::FaultReason reason, int detail);
+  void close_down(Connection& connection, Connection::Phase phase);
+  void proceed_closing(Connection& connection);
+  void end_stream(Connection& connection);
+  void release_if_done(Connection& connection);
+
+  [[nodiscard]] Connection* find(Operation operation);
+  void arm_channel();
+  void arm_channel_write();
+  void arm_doorbell();
+  void arm_tick();
+  void ring_doorbells();
+
+  // StreamEvents
+  void on_message(Connection& connection, std::string_view message) override;
+  void on_ping(Connection& connection) override;
+  void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) override;
+
+  Endowment endowment_;
+  ipc::WorkerStats& stats_;
+  ipc::Channel channel_;
+  std::unique_ptr<Ring> ring_;
+  ConnectionTable connections_;
+  Datagrams datagrams_;
+  Sender sender_;
+  std::unique_ptr<Receiver> receiver_;
+  MessageHandler handler_;
+  Clock::time_point now_{};
+  bool stopping_ = false;
+  bool awaiting_channel_write_ = false;
+  std::uint64_t submits_counted_ = 0;
+  Status channel_status_;
+};
+
+}  // namespace ktrunk::worker

@@ -1,0 +1,71 @@
+// Receiver: a home worker's side of its connections: octets from the kernel, records told apart (control_record.h),
+// messages framed (RFC 3261 18.3) and handed on where they lie, without a copy when they arrived whole.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "ipc/messages.h"
+#include "ipc/shared_region.h"
+#include "worker/connection.h"
+#include "worker/ring.h"
+
+namespace ktrunk::worker {
+
+// What a stream can bring.
+class StreamEvents {
+ public:
+  virtual ~StreamEvents() = default;
+  // One whole message; the view lives during the call.
+  virtual void on_message(Connection& connection, std::string_view message) = 0;
+  // A double CRLF (RFC 5626 3.5.1): to be answered with one.
+  virtual void on_ping(Connection& connection) = 0;
+  // The stream cannot be framed any more. head: the octets of the message so far, as far as they can be used for an
+  // answer; perhaps empty. The receiver says kBadFraming after this.
+  virtual void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) = 0;
+};
+
+// How a receive ended the connection.
+struct StreamFault {
+  ipc::FaultReason reason;
+  int detail = 0;
+};
+
+class Receiver {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, ipc::WorkerStats& stats,
+                                                                StreamEvents& events);
+
+  // Arms the connection's multishot receive; it stays armed until an error, the end, or stop().
+  void start(Connection& connection);
+  // A receive's completion. A fault is reported once; nothing is received after it.
+  [[nodiscard]] std::optional<StreamFault> completed(Connection& connection, int result, unsigned flags,
+                                                     Clock::time_point now);
+  // For a completion whose connection is gone: its buffer goes back to the kernel.
+  void discard(int result, unsigned flags);
+  // Asks the kernel to end the armed receive; its last completion follows.
+  void stop(Connection& connection);
+
+ private:
+  Receiver(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events);
+  std::optional<StreamFault> take_record(Connection& connection, std::span<char> buffer, Clock::time_point now);
+  std::optional<StreamFault> take_data(Connection& connection, std::string_view octets, Clock::time_point now);
+  std::optional<StreamFault> take_control(Connection& connection, ktls::RecordType type, std::string_view octets,
+                                          bool end_of_record);
+  // Hands on the whole messages at the front of `octets`; returns how much was consumed, or the fault.
+  std::size_t take_messages(Connection& connection, std::string_view octets, std::optional<StreamFault>& fault);
+
+  Ring& ring_;
+  ipc::WorkerStats& stats_;
+  StreamEvents& events_;
+  std::unique_ptr<BufferRing> buffers_;
+  msghdr shape_{};  // what every receive asks for: no address, room for one record type
+};
+
+}  // namespace ktrunk::worker

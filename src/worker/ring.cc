@@ -1,0 +1,82 @@
+#include "worker/ring.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+
+namespace ktrunk::worker {
+
+Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
+  auto ring = std::unique_ptr<Ring>(new Ring);
+  io_uring_params parameters{};
+  // One thread submits and reaps; completions are run when it waits, so that they arrive in batches.
+  parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
+  parameters.cq_entries = entries * 8;
+  const int error = io_uring_queue_init_params(entries, &ring->ring_, &parameters);
+  if (error == -EPERM)
+    return fail("io_uring is refused: set sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp");
+  if (error == -EINVAL || error == -ENOSYS) return fail("this kernel's io_uring is too old: Linux 6.1 is needed");
+  if (error < 0) return fail_errno(-error, "create an io_uring");
+  ring->initialised_ = true;
+  return ring;
+}
+
+Ring::~Ring() {
+  if (initialised_) io_uring_queue_exit(&ring_);
+}
+
+io_uring_sqe* Ring::prepare(Operation operation) {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  while (sqe == nullptr) {
+    ++submits_;
+    (void)io_uring_submit(&ring_);
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  io_uring_sqe_set_data64(sqe, operation.pack());
+  return sqe;
+}
+
+Status Ring::submit_and_wait() {
+  ++submits_;
+  const int result = io_uring_submit_and_wait(&ring_, 1);
+  // EBUSY: the completion queue has overflowed into the kernel's list; reaping makes room.
+  if (result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN) return {};
+  return fail_errno(-result, "wait on the io_uring");
+}
+
+Result<std::unique_ptr<BufferRing>> BufferRing::create(Ring& ring, std::uint16_t group, unsigned count,
+                                                       std::size_t buffer_bytes) {
+  auto buffers = std::unique_ptr<BufferRing>(new BufferRing);
+  const std::size_t entries_bytes = (count * sizeof(io_uring_buf) + 4095) / 4096 * 4096;
+  buffers->mapped_bytes_ = entries_bytes + count * buffer_bytes;
+  void* base = ::mmap(nullptr, buffers->mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return fail_errno(errno, "map receive buffers");
+  buffers->entries_ = static_cast<io_uring_buf_ring*>(base);
+  buffers->memory_ = static_cast<char*>(base) + entries_bytes;
+  buffers->buffer_bytes_ = buffer_bytes;
+  buffers->count_ = count;
+  buffers->group_ = group;
+  io_uring_buf_reg registration{};
+  registration.ring_addr = reinterpret_cast<std::uintptr_t>(base);
+  registration.ring_entries = count;
+  registration.bgid = group;
+  if (const int error = io_uring_register_buf_ring(ring.raw(), &registration, 0); error < 0)
+    return fail_errno(-error, "register receive buffers");
+  buffers->ring_ = &ring;
+  io_uring_buf_ring_init(buffers->entries_);
+  for (unsigned buffer = 0; buffer < count; ++buffer) buffers->recycle(buffer);
+  return buffers;
+}
+
+BufferRing::~BufferRing() {
+  if (ring_ != nullptr) (void)io_uring_unregister_buf_ring(ring_->raw(), group_);
+  if (entries_ != nullptr) ::munmap(entries_, mapped_bytes_);
+}
+
+void BufferRing::recycle(unsigned buffer) {
+  io_uring_buf_ring_add(entries_, data(buffer), static_cast<unsigned>(buffer_bytes_),
+                        static_cast<unsigned short>(buffer), io_uring_buf_ring_mask(count_), 0);
+  io_uring_buf_ring_advance(entries_, 1);
+}
+
+}  // namespace ktrunk::worker

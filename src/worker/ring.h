@@ -1,0 +1,80 @@
+// Ring: a worker's io_uring, and BufferRing: the buffers that the kernel picks from for multishot receives.
+// Needs Linux 6.1 (multishot recvmsg, DEFER_TASKRUN).
+#pragma once
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/result.h"
+#include "worker/operation.h"
+
+namespace ktrunk::worker {
+
+class Ring {
+ public:
+  // entries: submissions that may be prepared between two waits; more are submitted early, none is lost.
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries);
+  ~Ring();
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  // A blank submission, marked with its operation. Fill it in with liburing's io_uring_prep_*, which keep user_data.
+  [[nodiscard]] io_uring_sqe* prepare(Operation operation);
+
+  // Submits what is prepared and waits for at least one completion, in one system call. Returns without error when a
+  // signal interrupted the wait.
+  [[nodiscard]] Status submit_and_wait();
+
+  // Calls handle(Operation, result, flags) for the completions that are there, without a system call.
+  template <typename Handle>
+  void for_each_completion(Handle&& handle) {
+    io_uring_cqe* cqe = nullptr;
+    while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+      const Operation operation = Operation::unpack(cqe->user_data);
+      const int result = cqe->res;
+      const unsigned flags = cqe->flags;
+      io_uring_cqe_seen(&ring_, cqe);
+      handle(operation, result, flags);
+    }
+  }
+
+  [[nodiscard]] io_uring* raw() { return &ring_; }
+  [[nodiscard]] std::uint64_t submits() const { return submits_; }
+
+ private:
+  Ring() = default;
+  io_uring ring_{};
+  bool initialised_ = false;
+  std::uint64_t submits_ = 0;
+};
+
+// A group of equal buffers registered with a ring. The kernel takes one per receive; it is the worker's until
+// recycle().
+class BufferRing {
+ public:
+  // count is a power of two.
+  [[nodiscard]] static Result<std::unique_ptr<BufferRing>> create(Ring& ring, std::uint16_t group, unsigned count,
+                                                                  std::size_t buffer_bytes);
+  ~BufferRing();
+  BufferRing(const BufferRing&) = delete;
+  BufferRing& operator=(const BufferRing&) = delete;
+
+  [[nodiscard]] std::uint16_t group() const { return group_; }
+  [[nodiscard]] char* data(unsigned buffer) { return memory_ + buffer * buffer_bytes_; }
+  void recycle(unsigned buffer);
+
+ private:
+  BufferRing() = default;
+  Ring* ring_ = nullptr;
+  io_uring_buf_ring* entries_ = nullptr;
+  std::size_t mapped_bytes_ = 0;
+  char* memory_ = nullptr;
+  std::size_t buffer_bytes_ = 0;
+  unsigned count_ = 0;
+  std::uint16_t group_ = 0;
+};
+
+}  // namespace ktrunk::worker

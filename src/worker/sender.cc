@@ -1,0 +1,168 @@
+#include "worker/sender.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace ktrunk::worker {
+namespace {
+
+constexpr std::size_t kIdleBlocksKept = 256;
+
+// A send that is not one record needs the connection to itself.
+bool needs_gate(const Connection& connection, const Block& block) {
+  return connection.info().record_layer == ipc::RecordLayerKind::kNone || block.bytes > ipc::kRecordBytes;
+}
+
+}  // namespace
+
+Sender::Sender(Ring& ring, const ipc::SharedRegion& region, WorkerIndex self, std::size_t max_queue_bytes)
+    : ring_(ring),
+      region_(region),
+      self_(self),
+      stats_(region.worker(self)),
+      max_queue_bytes_(max_queue_bytes),
+      pool_(kIdleBlocksKept) {}
+
+char* Sender::reserve(Connection& connection, std::size_t bytes) {
+  std::deque<BlockPtr>& queue = connection.queue;
+  // The block in flight is the kernel's; any other tail with room takes the message.
+  const std::size_t fixed = connection.sending == Connection::Sending::kInFlight ? 1 : 0;
+  if (queue.size() <= fixed || queue.back()->room() < bytes) queue.push_back(pool_.take(bytes));
+  Block& block = *queue.back();
+  return block.data.get() + block.bytes;
+}
+
+void Sender::commit(Connection& connection, std::size_t bytes) {
+  Block& block = *connection.queue.back();
+  block.bytes += bytes;
+  ++block.messages;
+  connection.queued_bytes += bytes;
+  mark_dirty(connection);
+}
+
+void Sender::mark_dirty(Connection& connection) {
+  if (std::exchange(connection.dirty, true)) return;
+  dirty_.push_back(&connection);
+}
+
+void Sender::start_all(Clock::time_point now) {
+  for (Connection* connection : dirty_) {
+    connection->dirty = false;
+    start(*connection, now);
+  }
+  dirty_.clear();
+}
+
+void Sender::start(Connection& connection, Clock::time_point now) {
+  if (connection.queue.empty() || connection.sending == Connection::Sending::kInFlight) return;
+  if (connection.phase == Connection::Phase::kReleasing) return;
+  const auto wait = [&] {
+    if (connection.sending == Connection::Sending::kWaiting) return;
+    connection.sending = Connection::Sending::kWaiting;
+    connection.sending_since = now;
+    waiting_.push_back(&connection);
+  };
+  ipc::SendGate& gate = connection.slot->gate;
+  if (needs_gate(connection, *connection.queue.front())) {
+    if (!connection.gate_held) {
+      if (!gate.acquire(self_)) return wait();
+      connection.gate_held = true;
+    }
+    if (!gate.quiescent(self_)) return wait();
+    gate.start_writing(self_);
+  } else if (!gate.begin_record(self_)) {
+    return wait();
+  }
+  if (connection.sending == Connection::Sending::kWaiting) std::erase(waiting_, &connection);
+  connection.sending = Connection::Sending::kInFlight;
+  connection.sending_since = now;
+  connection.sent_of_head = 0;
+  submit(connection);
+}
+
+void Sender::submit(Connection& connection) {
+  const Block& block = *connection.queue.front();
+  // One record or one relay packet at a time, also of a longer message.
+  const std::size_t bytes = std::min(block.bytes - connection.sent_of_head, ipc::kRecordBytes);
+  io_uring_sqe* sqe = ring_.prepare(Operation::on(OperationKind::kSend, connection.id));
+  io_uring_prep_send(sqe, connection.fd.get(), block.data.get() + connection.sent_of_head, bytes, MSG_NOSIGNAL);
+  ++connection.operations;
+}
+
+Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_point now) {
+  --connection.operations;
+  Block& block = *connection.queue.front();
+  if (result == -EINTR || result == -EAGAIN) {  // nothing has gone
+    if (connection.phase != Connection::Phase::kReleasing) {
+      submit(connection);
+      return Sent::kGoingOn;
+    }
+  }
+  const std::size_t sent = result > 0 ? static_cast<std::size_t>(result) : 0;
+  const std::size_t asked = std::min(block.bytes - connection.sent_of_head, ipc::kRecordBytes);
+  // Without the gate a short count would mean a torn record, which the kernel has never been seen to do.
+  const bool torn = sent < asked && !connection.gate_held;
+  if (result <= 0 || torn || connection.phase == Connection::Phase::kReleasing) {
+    let_go(connection);
+    return Sent::kFailed;
+  }
+  connection.sent_of_head += sent;
+  connection.queued_bytes -= sent;
+  connection.sending_since = now;
+  count_sent(connection, block, sent);
+  if (connection.sent_of_head < block.bytes) {
+    submit(connection);
+    return Sent::kGoingOn;
+  }
+  let_go(connection);
+  pool_.give_back(std::move(connection.queue.front()));
+  connection.queue.pop_front();
+  connection.sent_of_head = 0;
+  if (connection.queue.empty()) return Sent::kAllGone;
+  mark_dirty(connection);
+  return Sent::kGoingOn;
+}
+
+void Sender::count_sent(const Connection& connection, const Block& block, std::size_t bytes) {
+  stats_.bytes_sent.add(bytes);
+  if (connection.info().record_layer == ipc::RecordLayerKind::kKernel) stats_.kernel_records_sent.add();
+  if (connection.info().record_layer == ipc::RecordLayerKind::kRelay) stats_.relay_packets_sent.add();
+  if (connection.sent_of_head < block.bytes) return;
+  stats_.messages_sent.add(block.messages);
+  std::atomic<std::uint64_t>& count = region_.sent(connection.id.slot, self_);
+  count.store(count.load(std::memory_order_relaxed) + block.messages, std::memory_order_relaxed);
+}
+
+// The send is over: whoever waits for this connection may go.
+void Sender::let_go(Connection& connection) {
+  connection.sending = Connection::Sending::kIdle;
+  ipc::SendGate& gate = connection.slot->gate;
+  rings_ |= std::exchange(connection.gate_held, false) ? gate.release(self_) : gate.end_record(self_);
+}
+
+void Sender::retry_waiting() {
+  for (Connection* connection : waiting_) mark_dirty(*connection);
+}
+
+void Sender::abandon(Connection& connection) {
+  // The block in flight is still the kernel's to read.
+  const std::size_t kept = connection.sending == Connection::Sending::kInFlight ? 1 : 0;
+  while (connection.queue.size() > kept) {
+    pool_.give_back(std::move(connection.queue.back()));
+    connection.queue.pop_back();
+  }
+  connection.queued_bytes = 0;
+  if (connection.sending == Connection::Sending::kWaiting) {
+    std::erase(waiting_, &connection);
+    connection.sending = Connection::Sending::kIdle;
+    if (std::exchange(connection.gate_held, false)) rings_ |= connection.slot->gate.release(self_);
+  }
+}
+
+void Sender::forget(const Connection& connection) {
+  std::erase(dirty_, &connection);
+  std::erase(waiting_, &connection);
+}
+
+}  // namespace ktrunk::worker

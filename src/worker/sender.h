@@ -1,0 +1,70 @@
+// Sender: puts whole SIP messages on connections, in order, without a lock (../ipc/send_gate.h says why that is safe).
+//
+// Messages for one connection are gathered in blocks of at most one record. One send per connection is in flight at a
+// time. Idle: what a turn of the loop queued goes out at its end. Busy: what piled up meanwhile goes out together.
+// A message longer than a record, and everything on plain TCP, is sent under the connection's gate.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "ipc/shared_region.h"
+#include "worker/block.h"
+#include "worker/connection.h"
+#include "worker/ring.h"
+
+namespace ktrunk::worker {
+
+class Sender {
+ public:
+  Sender(Ring& ring, const ipc::SharedRegion& region, WorkerIndex self, std::size_t max_queue_bytes);
+
+  // True when `bytes` more may be queued for the connection.
+  [[nodiscard]] bool has_room(const Connection& connection, std::size_t bytes) const {
+    return connection.queued_bytes + bytes <= max_queue_bytes_;
+  }
+  // Where to write the next message of exactly `bytes` octets; then commit it. Nothing may come between the two.
+  [[nodiscard]] char* reserve(Connection& connection, std::size_t bytes);
+  void commit(Connection& connection, std::size_t bytes);
+
+  // At the end of a turn: starts a send on every connection that has something new, or that may have got its gate.
+  void start_all(Clock::time_point now);
+
+  enum class Sent {
+    kGoingOn,  // more is on its way, or waiting
+    kAllGone,  // the queue is empty
+    kFailed,   // the connection is broken; nothing more is sent on it
+  };
+  // A send's completion. result: what the kernel said.
+  [[nodiscard]] Sent completed(Connection& connection, int result, Clock::time_point now);
+
+  // The doorbell has rung: connections that wait for a gate try again at the end of this turn.
+  void retry_waiting();
+  // Gives up everything that is queued: the connection is broken or its time is up. In-flight sends are the caller's.
+  void abandon(Connection& connection);
+  // Workers to ring at the end of this turn; the mask is cleared by taking it.
+  [[nodiscard]] ipc::WorkerMask take_rings() { return std::exchange(rings_, 0); }
+  // Nobody may hold a pointer to a connection that goes away.
+  void forget(const Connection& connection);
+
+ private:
+  void start(Connection& connection, Clock::time_point now);
+  void submit(Connection& connection);
+  void mark_dirty(Connection& connection);
+  void let_go(Connection& connection);
+  void count_sent(const Connection& connection, const Block& block, std::size_t bytes);
+
+  Ring& ring_;
+  const ipc::SharedRegion& region_;
+  WorkerIndex self_;
+  ipc::WorkerStats& stats_;
+  std::size_t max_queue_bytes_;
+  BlockPool pool_;
+  std::vector<Connection*> dirty_;
+  std::vector<Connection*> waiting_;
+  ipc::WorkerMask rings_ = 0;
+};
+
+}  // namespace ktrunk::worker
