@@ -16,12 +16,16 @@ check_packages() {
 
 check_style() { scripts/lint --fast; }
 
-build_preset() {
+configure_preset() {
   local launcher=()
   # One cache for all checkouts: paths in what is compiled are taken relative to each.
   export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
   ! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   cmake --preset "$1" "${launcher[@]}"
+}
+
+build_preset() {
+  configure_preset "$1"
   cmake --build --preset "$1" --parallel "$(nproc)"
 }
 
@@ -86,9 +90,11 @@ fuzz_one() {
 check_fuzz() {
   local folder="$results/fuzz" targets=() target passed=0 failed=0
   local -A running=()
-  build_preset fuzz
-  mapfile -t targets < <(compgen -G 'build/fuzz/bin/fuzz_*')
-  ((${#targets[@]})) || die "no build/fuzz/bin/fuzz_*: the preset fuzz made no target"
+  configure_preset fuzz
+  mapfile -t targets < <(cmake --build --preset fuzz --target help | grep -oE '^fuzz_[A-Za-z0-9_]+' | sort -u)
+  ((${#targets[@]})) || die "the preset fuzz has no target fuzz_*"
+  cmake --build --preset fuzz --parallel "$(nproc)" --target "${targets[@]}"
+  targets=("${targets[@]/#/build/fuzz/bin/}")
   while ((${#targets[@]} || ${#running[@]})); do
     while ((${#targets[@]} && ${#running[@]} < $(nproc))); do
       fuzz_one "${targets[0]}" "$folder" &
