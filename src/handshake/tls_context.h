@@ -8,6 +8,7 @@
 
 #include <openssl/ssl.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,9 @@
 #include "config/config.h"
 
 namespace ktrunk::handshake {
+
+// Which side of TLS we are: the server accepts, the client connects.
+enum class Role : std::uint8_t { kAccept, kConnect };
 
 // Sessions keep what they need of a context: it may be replaced (reload) or destroyed while its sessions live.
 class TlsContext {

@@ -2,17 +2,15 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 
 #include "base/result.h"
+#include "handshake/tls_context.h"
 #include "ktls/control_record.h"
 
 namespace ktrunk::handshake {
-
-enum class Role : std::uint8_t { kAccept, kConnect };
 
 // What was seen while the handshake ran.
 struct FailureFacts {
