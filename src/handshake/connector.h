@@ -1,0 +1,94 @@
+// Connector: keeps one trunk's `connections` up to its TLS or TCP targets. Each of them is tried for by itself: the
+// targets in their order, each with the addresses it resolves to, one after the other; when all have failed, again from
+// the first after a wait that grows (back_off.h). A connection that is lost is made again in the same way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/id.h"
+#include "config/config.h"
+#include "handshake/back_off.h"
+#include "handshake/event_loop.h"
+#include "handshake/handshake.h"
+#include "handshake/resolver.h"
+#include "handshake/tls_context.h"
+
+namespace ktrunk::handshake {
+
+class Connector {
+ public:
+  struct Timing {
+    Clock::duration first_wait = std::chrono::milliseconds(500);
+    Clock::duration longest_wait = std::chrono::seconds(30);
+    // A connection that lasted for so long has been a good one: the waits begin anew when it is lost.
+    Clock::duration steady = std::chrono::seconds(10);
+  };
+  // Takes a connection that is ready and returns the reference under which lost() will tell of it; 0 if it could not
+  // be handed over, and is closed.
+  using Connected = std::function<std::uint64_t(Secured secured, const std::string& host)>;
+
+  // context: null when the trunk has no TLS target. living: connections of the trunk that an earlier handshake process
+  // made and that still live; they count as up.
+  Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk, const TlsContext* context,
+            Timing timing, std::span<const ConnectionId> living, Connected connected);
+  Connector(const Connector&) = delete;
+  Connector& operator=(const Connector&) = delete;
+
+  // The connection is gone from every process. Nothing happens when it is none of this trunk's.
+  void lost(std::uint64_t reference);
+  void lost(ConnectionId inherited);
+  // There was no place for it.
+  void refused(std::uint64_t reference);
+  // What the next TLS handshake with this host may use.
+  void remember(const std::string& host, Resumption resumption);
+
+  // No new tries. Handshakes that have begun (TCP is connected) are finished within `time`, or given up.
+  void stop(Clock::duration time);
+  // A handshake is in progress.
+  [[nodiscard]] bool busy() const;
+
+ private:
+  // One of the connections that are to be up.
+  struct Place {
+    explicit Place(BackOff its_back_off) : back_off(its_back_off) {}
+    BackOff back_off;
+    std::size_t target = 0;  // that is being tried
+    std::vector<Address> addresses;
+    std::size_t address = 0;      // the next one to try
+    std::uint64_t reference = 0;  // up: as handed over by this process,
+    ConnectionId inherited;       // or made by an earlier one
+    Clock::time_point up_since{};
+    Resolver::Query query;
+    std::unique_ptr<Handshake> handshake;
+    EventLoop::Timer timer;
+  };
+  [[nodiscard]] const config::Trunk& trunk() const { return settings_.config.trunks[trunk_.value]; }
+  void begin(Place& place);
+  void try_target(Place& place);
+  void resolved(Place& place, const Resolved& result);
+  void try_address(Place& place);
+  void handshake_done(Place& place, Result<Secured> result);
+  void try_later(Place& place);
+  void drop(Place& place);
+  [[nodiscard]] Place* find(std::uint64_t reference);
+
+  const HandshakeSettings& settings_;
+  Resolver& resolver_;
+  TrunkId trunk_;
+  const TlsContext* context_;
+  Timing timing_;
+  Connected connected_;
+  bool stopped_ = false;
+  std::map<std::string, Resumption> resumptions_;  // by host
+  std::vector<Place> places_;                      // as long as the object: handlers point into it
+};
+
+}  // namespace ktrunk::handshake
