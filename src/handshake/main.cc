@@ -1,68 +1,42 @@
 // ktrunkd-handshake: the one process with OpenSSL and the private keys. The supervisor starts it with its channel as
 // descriptor 3. By hand it only checks what no other process can: that certificates, keys and ciphers of a
 // configuration work (`ktrunkd-handshake --check FILE`).
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/log.h"
 #include "config/config.h"
 #include "handshake/process.h"
 #include "handshake/tls_context.h"
+#include "ipc/child.h"
 
 namespace {
 
 using namespace ktrunk;
 
-constexpr int kChannel = 3;
-
-Status restrict_process() {
-  // Without a supervisor there is nobody to hand connections to.
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail_errno(errno, "prctl PR_SET_PDEATHSIG");
-  // No core dump and no ptrace: private keys and traffic secrets are in here.
-  if (::prctl(PR_SET_DUMPABLE, 0) != 0) return fail_errno(errno, "prctl PR_SET_DUMPABLE");
-  // The supervisor decides when it is time to end, also on a Ctrl-C that reaches the whole process group.
-  for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP}) {
-    if (::signal(signal, SIG_IGN) == SIG_ERR) return fail_errno(errno, "signal");
-  }
-  // A relay takes two descriptors.
+// A relay takes two descriptors.
+void raise_descriptor_limit() {
   rlimit files = {};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    (void)::setrlimit(RLIMIT_NOFILE, &files);
-  }
-  return {};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
+  files.rlim_cur = files.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &files);
 }
 
-bool is_channel(int fd) {
-  int type = 0;
-  socklen_t length = sizeof type;
-  return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_SEQPACKET;
-}
-
-int serve() {
-  log::init("handshake", log::Format::kText, spdlog::level::info);
-  if (!is_channel(kChannel)) {
-    std::fputs("ktrunkd-handshake is started by ktrunkd; by hand: ktrunkd-handshake --check FILE\n", stderr);
-    return 2;
-  }
-  if (auto status = restrict_process(); !status) {
-    log::error("{}", status.error().what);
-    return EXIT_FAILURE;
-  }
-  (void)::fcntl(kChannel, F_SETFD, FD_CLOEXEC);
-  auto process = handshake::Process::create(Fd(kChannel));
-  const Status status = process ? (*process)->run() : std::unexpected(process.error());
-  if (!status) log::error("{}", status.error().what);
-  return status ? EXIT_SUCCESS : EXIT_FAILURE;
+Status serve() {
+  auto child = ipc::Child::start(ipc::Role::kHandshake, handshake::Process::accept_list());
+  if (!child) return std::unexpected(child.error());
+  raise_descriptor_limit();
+  auto setup = child->wait_for_setup();
+  if (!setup) return std::unexpected(setup.error());
+  log::init("handshake", setup->config.log_format, setup->config.log_level);
+  auto process = handshake::Process::create(std::move(*child).release_channel(), std::move(*setup));
+  if (!process) return std::unexpected(process.error());
+  return (*process)->run();
 }
 
 int report(const Result<handshake::TlsContext>& context) {
@@ -96,7 +70,14 @@ int check(const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 1) return serve();
+  if (argc == 1) {
+    log::init("handshake", log::Format::kText, spdlog::level::info);
+    if (const Status status = serve(); !status) {
+      log::error("{}", status.error().what);
+      return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+  }
   if (argc == 3 && std::string_view(argv[1]) == "--check") return check(argv[2]);
   std::fputs("usage: ktrunkd-handshake --check FILE\n", stderr);
   return 2;

@@ -8,7 +8,6 @@
 
 #include <deque>
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "base/fd.h"
@@ -17,6 +16,7 @@
 #include "handshake/event_loop.h"
 #include "handshake/service.h"
 #include "ipc/channel.h"
+#include "ipc/child.h"
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
 #include "ktls/kernel.h"
@@ -25,8 +25,12 @@ namespace ktrunk::handshake {
 
 class Process {
  public:
-  // channel: the child's end of the pair. kernel outlives the process object.
-  [[nodiscard]] static Result<std::unique_ptr<Process>> create(Fd channel, const Service::Timing& timing = {},
+  // What it takes on its channel, setup included.
+  [[nodiscard]] static ipc::AcceptList accept_list();
+
+  // Serves from run() on. kernel outlives the object.
+  [[nodiscard]] static Result<std::unique_ptr<Process>> create(ipc::Channel channel, ipc::ChildSetup setup,
+                                                               const Service::Timing& timing = {},
                                                                ktls::Kernel& kernel = ktls::running_kernel());
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -35,32 +39,26 @@ class Process {
   [[nodiscard]] Status run();
 
  private:
-  enum class Phase { kSettingUp, kServing, kDraining, kIdle, kStopping };
+  enum class Phase { kServing, kDraining, kIdle, kStopping };
 
-  Process(std::unique_ptr<EventLoop> loop, Fd channel, const Service::Timing& timing, ktls::Kernel& kernel);
+  Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup, const Service::Timing& timing,
+          ktls::Kernel& kernel);
   void receive();
   [[nodiscard]] Status dispatch(ipc::Packet& packet);
-  [[nodiscard]] Status set_up(const ipc::Setup& setup, Fd descriptor);
-  [[nodiscard]] Status take_config(const ipc::Setup& setup, const Fd& text);
-  [[nodiscard]] Status begin();
   void drain();
   void stop();
-  void established(const ipc::Established& message, Fd descriptor);
   void acknowledged();
   void settle();
   void note(const Status& status);
 
   std::unique_ptr<EventLoop> loop_;
   ipc::Channel channel_;
-  Service::Timing timing_;
-  ktls::Kernel& kernel_;
-  Phase phase_ = Phase::kSettingUp;
+  config::Config config_;
+  ipc::SharedRegion region_;
+  Service::ListeningSockets listening_;  // until run()
+  Service service_;
+  Phase phase_ = Phase::kServing;
   Status failure_;  // ends the loop
-
-  std::optional<config::Config> config_;
-  std::optional<ipc::SharedRegion> region_;
-  Service::ListeningSockets listening_;  // until Ready
-  std::unique_ptr<Service> service_;     // from Ready on
 
   // Established messages that are not acknowledged yet, and those that wait because there are too many of these.
   unsigned in_flight_ = 0;
