@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
-#include <ctime>
 #include <string_view>
 #include <utility>
 
@@ -70,6 +70,19 @@ Result<Certificate> read_leaf(const Place& place, const std::string& path) {
   return place.wrong("certificate", fmt::format("{}: not a valid certificate: {}", path, reason));
 }
 
+// Whether a line of the file begins a private key of any kind: the decoder's own error does not tell.
+bool has_private_key(BIO* file) {
+  std::array<char, 128> line = {};
+  bool found = false;
+  BIO_ctrl(file, BIO_CTRL_RESET, 0, nullptr);
+  while (!found && BIO_gets(file, line.data(), static_cast<int>(line.size())) > 0) {
+    const std::string_view text(line.data());
+    found = text.starts_with("-----BEGIN ") && text.find("PRIVATE KEY-----") != std::string_view::npos;
+  }
+  OPENSSL_cleanse(line.data(), line.size());
+  return found;
+}
+
 Result<PrivateKey> read_key(const Place& place, const std::string& path) {
   auto file = open_file(place, "key", path);
   if (!file) return std::unexpected(std::move(file.error()));
@@ -81,7 +94,7 @@ Result<PrivateKey> read_key(const Place& place, const std::string& path) {
     return place.wrong("key", fmt::format("{}: the key is encrypted; give one without a password, readable by ktrunk "
                                           "alone",
                                           path));
-  if (code == PEM_R_NO_START_LINE)
+  if (!has_private_key(file->get()))
     return place.wrong("key", fmt::format("{}: no PEM private key in it; expected \"BEGIN PRIVATE KEY\"", path));
   return place.wrong("key", fmt::format("{}: not a valid private key: {}", path, reason));
 }
