@@ -24,7 +24,8 @@ unsigned default_workers() {
 std::string read_file_name(TableReader& reader, std::string_view key, FileReference::Kind kind, Config& config) {
   const std::string name = reader.text(key);
   if (name.empty()) return {};
-  const std::filesystem::path folder = std::filesystem::absolute(config.path).parent_path();
+  std::error_code none;  // without a working directory a relative path stays one
+  const std::filesystem::path folder = std::filesystem::absolute(config.path, none).parent_path();
   const std::string file = (folder / name).lexically_normal().string();
   config.files.push_back({kind, file, reader.full_key(key), reader.line(key)});
   return file;

@@ -39,6 +39,11 @@ std::string_view nearest(std::string_view key, const std::vector<std::string>& k
   return best;
 }
 
+bool has_control_character(std::string_view text) {
+  return std::ranges::any_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+constexpr std::string_view kControlCharacter = "has a control character; expected printable text";
+
 std::string duration_text(std::chrono::milliseconds duration) {
   const auto count = duration.count();
   if (count != 0 && count % 3'600'000 == 0) return fmt::format("{}h", count / 3'600'000);
@@ -108,8 +113,7 @@ std::string TableReader::text(std::string_view key, std::string_view fallback) {
   const Node* node = find(key, Node::Kind::kString, "a string");
   if (node == nullptr) return std::string(fallback);
   if (node->text.empty()) problem(key, "empty; expected a value, or no such key at all");
-  if (std::ranges::any_of(node->text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
-    problem(key, "has a control character; expected printable text");
+  if (has_control_character(node->text)) problem(key, std::string(kControlCharacter));
   return node->text;
 }
 
@@ -150,6 +154,8 @@ std::vector<TextItem> TableReader::texts(std::string_view key) {
     TextItem text{item.text, fmt::format("{}[{}]", full_key(key), i), item.line};
     if (item.kind != Node::Kind::kString) {
       problem(text, fmt::format("{}; expected a string", kind_name(item.kind)));
+    } else if (has_control_character(item.text)) {
+      problem(text, std::string(kControlCharacter));
     } else {
       result.push_back(std::move(text));
     }

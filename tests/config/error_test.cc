@@ -167,6 +167,8 @@ const Case kTrunkCases[] = {
      "k.toml:6: key 'trunk[0].targets[0]': no host; expected a DNS name or an IP address"},
     {"target_v4", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['udp:1.2.3.456']\n",
      "k.toml:6: key 'trunk[0].targets[0]': '1.2.3.456' is not an IPv4 address"},
+    {"target_zero", kUdp + "[[trunk]]\nname = 'a'\ntargets = [\"udp:1.2.3.4\\u0000x\"]\n",
+     "k.toml:6: key 'trunk[0].targets[0]': has a control character; expected printable text"},
     {"mixed", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tcp:10.0.0.1', 'udp:10.0.0.1']\n",
      "k.toml:6: key 'trunk[0].targets[1]': udp and connections do not mix in one trunk; expected udp targets alone, or "
      "none"},
