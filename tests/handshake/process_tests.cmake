@@ -1,0 +1,12 @@
+# The handshake process: driven over its channel by a fake supervisor.
+add_library(ktrunk_test_handshake_process STATIC fake_supervisor.cc)
+target_include_directories(ktrunk_test_handshake_process PUBLIC ${PROJECT_SOURCE_DIR}/tests
+                                                                ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(ktrunk_test_handshake_process PUBLIC ktrunk_options ktrunk::handshake ktrunk::ipc
+                                                           ktrunk::test_support GTest::gtest)
+ktrunk_test(handshake_relay_tests relay_test.cc LIBS ktrunk_test_handshake_process)
+ktrunk_test(handshake_process_tests process_test.cc LIBS ktrunk_test_handshake_process)
+ktrunk_test(handshake_connector_tests connector_test.cc LIBS ktrunk_test_handshake_process)
+ktrunk_test(handshake_event_loop_tests event_loop_test.cc LIBS ktrunk::handshake)
+ktrunk_test(handshake_process_kernel_tests process_kernel_test.cc LIBS ktrunk_test_handshake_process ktrunk::test_ktls
+            LABELS kernel)
