@@ -29,8 +29,9 @@ class Edits {
   }
 
   // All offsets and lengths count octets of the original. Insertions at one offset come out in the order they were
-  // made. Deleted ranges must not overlap, nor may anything be inserted inside one; breaking that, or more than
-  // kMaxEdits or kMaxEditText, makes the list failed() until clear(), and it must not be sent.
+  // made. Deleted ranges must not overlap, nor may anything be inserted inside one (nor, once it is deleted, at its
+  // first octet); breaking that, or more than kMaxEdits or kMaxEditText, makes the list failed() until clear(), and it
+  // must not be sent.
   void insert(std::size_t offset, std::string_view text) { replace(offset, 0, text); }
   void erase(std::size_t offset, std::size_t length) { replace(offset, length, {}); }
   void replace(std::size_t offset, std::size_t length, std::string_view text);

@@ -8,9 +8,10 @@
 //                                       | port 2, address 4 or 16    UDP
 // kind holds the version and the purpose, so a token made for one place is worthless in the other.
 //
-// The MAC is SipHash-2-4 with 128 bits, cut to 96: a keyed MAC made for short inputs. HMAC-SHA-256 would do the same
-// job at about fifteen times the cost per message (bench/bench_sip.cc: token_mac_*), and would only help
-// against an attacker who can try 2^96 forgeries. The comparison takes constant time.
+// The MAC is SipHash-2-4 with 128 bits, cut to 96: a keyed MAC made for short inputs. For the 22 octets of a Via token
+// it takes about 25 ns, HMAC-SHA-256 about 900 ns (libsodium 1.0.18, x86-64 at 2.6 GHz; bench_sip, token_mac_*), and a
+// message needs up to four of them. A forger has one chance in 2^96 for each message sent, with either. The comparison
+// takes constant time.
 #pragma once
 
 #include <array>

@@ -69,6 +69,13 @@ TopViaChanges top_via_changes(const Via& via, const Address& source) {
   return changes;
 }
 
+void add_missing_content_length(const Message& message, Edits& edits) {
+  if (message.has(HeaderId::kContentLength)) return;
+  FixedText<64> line;
+  line << "Content-Length: " << std::uint64_t{message.body().size()} << "\r\n";
+  edits.insert(message.header_section_size() - 2, line.view());  // before the empty line
+}
+
 void Proxy::add_via(const Message& request, std::uint64_t transaction, const Flow& source, const Flow& destination,
                     std::size_t offset, Edits& edits) const {
   ViaToken token{.source = source, .transaction = transaction};
@@ -133,12 +140,7 @@ void Proxy::forward_request(const Message& request, const Flow& source, const Fl
     add_record_route(is_sips ? "sips" : "sip", source, destination,
                      first == Message::kNoHeader ? via_line : request.header(first).line, edits);
   }
-
-  if (!request.has(HeaderId::kContentLength)) {  // a stream cannot do without (18.3)
-    FixedText<64> length;
-    length << "Content-Length: " << std::uint64_t{request.body().size()} << "\r\n";
-    edits.insert(via_line, length.view());
-  }
+  add_missing_content_length(request, edits);
 }
 
 }  // namespace ktrunk::sip

@@ -1,4 +1,4 @@
-// What forwarding and replying both do to the topmost Via (RFC 3261 18.2.1, RFC 3581 4).
+// What several of Proxy's functions do to a message: the topmost Via (RFC 3261 18.2.1, RFC 3581 4), Content-Length.
 #pragma once
 
 #include <array>
@@ -6,6 +6,8 @@
 #include <string_view>
 
 #include "base/address.h"
+#include "sip/edits.h"
+#include "sip/message.h"
 #include "sip/text.h"
 #include "sip/via.h"
 
@@ -22,5 +24,8 @@ struct TopViaChanges {
 
 // received and rport as they are due for a request that came from source. None when source is empty.
 [[nodiscard]] TopViaChanges top_via_changes(const Via& via, const Address& source);
+
+// A datagram may do without Content-Length; a stream, which may be next, may not (18.3). message: without a defect.
+void add_missing_content_length(const Message& message, Edits& edits);
 
 }  // namespace ktrunk::sip

@@ -1,5 +1,6 @@
 #include "sip/proxy.h"
 
+#include "sip/forward.h"
 #include "sip/route_set.h"
 #include "sip/transaction.h"
 #include "sip/validate.h"
@@ -92,6 +93,7 @@ Decision Proxy::decide_response(const Message& response, Edits& edits) const {
   const auto token = decode_via_token(top_via.branch.substr(kMagicCookie.size()), key_);
   if (!token) return Drop{"the top Via is not ours"};
   pop_top_via(response, edits);
+  add_missing_content_length(response, edits);
   return ToFlow{token->source, token->transaction};
 }
 

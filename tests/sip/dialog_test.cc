@@ -205,6 +205,19 @@ TEST(ResponseTest, ViasThatShareALine) {
             start + "Subject: x\r\nVIA: " + rest + "\r\n" + tail);
 }
 
+// A datagram's response may go on over a stream, which cannot do without Content-Length.
+TEST(ResponseTest, ADatagramIsMadeFitForAStream) {
+  World world;
+  const std::string forwarded = world.forward(invite(), world.carrier, world.pbx);
+  std::string response = response_to(forwarded, 200, "t", "sip:b@c");
+  response.replace(response.find("Content-Length: 0\r\n\r\n"), std::string::npos, "\r\nbody");
+  Flow to;
+  const std::string sent = world.respond(response, world.pbx, &to);
+  EXPECT_EQ(to.connection, world.carrier.connection);
+  EXPECT_EQ(headers(sent, "Content-Length"), std::vector<std::string>{"4"});
+  EXPECT_TRUE(sent.ends_with("\r\n\r\nbody")) << sent;
+}
+
 // Over UDP the way back is the port that the peer asked for (RFC 3581), and it is in the token.
 TEST(ResponseTest, UdpPortsForResponses) {
   World world;
