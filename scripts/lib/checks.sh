@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# The stages of scripts/test, as functions. Needs lib/stages.sh (results), lib/common.sh.
+# The stages of scripts/test, as functions; build_preset is useful alone. Needs lib/common.sh; the stages lib/stages.sh.
+
+results="${results:-$PWD/build/results}" own_ktls="${own_ktls:-0}"
 
 kernel_has_ktls() {
   modprobe tls 2>/dev/null || true # loaded already, built in, or not there: the next line tells
