@@ -26,6 +26,7 @@ Result<Address> Address::parse(std::string_view text) {
 }
 
 Result<Address> Address::from_ip(std::string_view ip, std::uint16_t port) {
+  if (ip.find('\0') != std::string_view::npos) return fail("'{}' is not an IPv4 or IPv6 address", ip);
   const std::string terminated(ip);
   Address address;
   if (::inet_pton(AF_INET, terminated.c_str(), &address.storage_.v4.sin_addr) == 1) {

@@ -3,6 +3,7 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -34,6 +35,31 @@ class JsonFormatter final : public spdlog::formatter {
   spdlog::pattern_formatter time_{"%Y-%m-%dT%H:%M:%S.%f%z", spdlog::pattern_time_type::local, ""};
 };
 
+// "2026-01-31 12:00:00.000 info     worker/0[4711] message", always one line: what a peer sent may be in the message, and
+// must neither forge lines of the log nor steer the terminal that shows it.
+class TextFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& line) override {
+    spdlog::details::log_msg shown = message;
+    escaped_.clear();
+    for (const char c : std::string_view(message.payload.data(), message.payload.size())) {
+      if (is_control(c)) {
+        fmt::format_to(std::back_inserter(escaped_), "\\x{:02x}", static_cast<unsigned char>(c));
+      } else {
+        escaped_.push_back(c);
+      }
+    }
+    shown.payload = spdlog::string_view_t(escaped_.data(), escaped_.size());
+    pattern_.format(shown, line);
+  }
+  [[nodiscard]] std::unique_ptr<formatter> clone() const override { return std::make_unique<TextFormatter>(); }
+
+ private:
+  static bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+  spdlog::pattern_formatter pattern_{"%Y-%m-%d %H:%M:%S.%e %-8l %n[%P] %v"};
+  std::string escaped_;
+};
+
 }  // namespace
 
 void init(std::string_view process, Format format, spdlog::level::level_enum level) {
@@ -42,7 +68,7 @@ void init(std::string_view process, Format format, spdlog::level::level_enum lev
   if (format == Format::kJson) {
     logger->set_formatter(std::make_unique<JsonFormatter>());
   } else {
-    logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %-8l %n[%P] %v");
+    logger->set_formatter(std::make_unique<TextFormatter>());
   }
   logger->set_level(level);
   spdlog::set_default_logger(std::move(logger));

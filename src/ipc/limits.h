@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "config/config.h"
+
 namespace ktrunk::ipc {
 
-inline constexpr unsigned kMaxWorkers = 32;
-inline constexpr unsigned kMaxTrunkConnections = 32;  // of one trunk
-inline constexpr unsigned kMaxTargets = 16;           // of one trunk
+inline constexpr unsigned kMaxWorkers = config::kMaxWorkers;
+inline constexpr unsigned kMaxTrunkConnections = config::kMaxTrunkConnections;  // of one trunk
+inline constexpr unsigned kMaxTargets = 16;                                     // of one trunk
 
 // One record of TLS (RFC 8446 5.1), one packet of a relay: a send of at most so many octets is all or nothing and is
 // never mixed with another process's.

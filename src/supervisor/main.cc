@@ -20,7 +20,10 @@ Programs find_programs() {
   return {.handshake = folder / "ktrunkd-handshake", .worker = folder / "ktrunkd-worker"};
 }
 
-Status run(const std::string& path) {
+Status run(const std::string& name) {
+  // Absolute, so that the file's relative names mean the same to every process.
+  std::error_code ignored;
+  const std::string path = std::filesystem::absolute(name, ignored);
   auto text = config::read_file(path);
   if (!text) return std::unexpected(text.error());
   auto config = config::parse(*text, path);

@@ -68,9 +68,8 @@ TEST(LogTest, EveryByteGivesOneValidJsonLine) {
   }
 }
 
-// A peer that sends line ends must not be able to write log lines of its own. Disabled until the text format escapes
-// control characters; until then, who logs what a peer sent must escape it.
-TEST(LogTest, DISABLED_TextIsOneLineWhateverTheMessage) {
+// A peer that sends line ends must not be able to write log lines of its own.
+TEST(LogTest, TextIsOneLineWhateverTheMessage) {
   const std::string text = captured([] {
     init("x", Format::kText, spdlog::level::info);
     info("from {}", "a\r\n2026-01-01 00:00:00.000 critical supervisor[1] forged\x1b[2J\x7f\xff");
