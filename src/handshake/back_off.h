@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <random>
 
-#include "handshake/event_loop.h"
+#include "base/event_loop.h"
 
 namespace ktrunk::handshake {
 

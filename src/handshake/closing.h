@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <unordered_map>
 
+#include "base/event_loop.h"
 #include "base/fd.h"
-#include "handshake/event_loop.h"
 
 namespace ktrunk::handshake {
 

@@ -9,12 +9,12 @@
 #include <string>
 
 #include "base/address.h"
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "config/config.h"
 #include "handshake/closing.h"
-#include "handshake/event_loop.h"
 #include "handshake/record_layer.h"
 #include "handshake/tls_context.h"
 #include "handshake/tls_session.h"

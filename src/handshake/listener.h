@@ -7,9 +7,9 @@
 #include <string>
 
 #include "base/address.h"
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/result.h"
-#include "handshake/event_loop.h"
 
 namespace ktrunk::handshake {
 

@@ -10,10 +10,10 @@
 #include <memory>
 #include <utility>
 
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/result.h"
 #include "config/config.h"
-#include "handshake/event_loop.h"
 #include "handshake/service.h"
 #include "ipc/channel.h"
 #include "ipc/child.h"

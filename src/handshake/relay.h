@@ -19,10 +19,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/result.h"
 #include "handshake/closing.h"
-#include "handshake/event_loop.h"
 #include "handshake/tls_session.h"
 
 namespace ktrunk::handshake {

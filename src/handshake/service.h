@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "config/config.h"
 #include "handshake/closing.h"
 #include "handshake/connector.h"
-#include "handshake/event_loop.h"
 #include "handshake/handshake.h"
 #include "handshake/listener.h"
 #include "handshake/relay.h"

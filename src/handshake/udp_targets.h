@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/event_loop.h"
 #include "base/id.h"
 #include "config/config.h"
 #include "handshake/back_off.h"
-#include "handshake/event_loop.h"
 #include "handshake/resolver.h"
 
 namespace ktrunk::handshake {

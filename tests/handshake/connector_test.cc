@@ -11,7 +11,6 @@ namespace ktrunk::test {
 namespace {
 
 using handshake::BackOff;
-using handshake::EventLoop;
 using handshake::Resolver;
 
 class ConnectorTest : public HandshakeProcessTest {
@@ -275,7 +274,7 @@ TEST(BackOffTest, GrowsAndStaysWithinItsBounds) {
   auto least = milliseconds(500);
   for (int i = 0; i < 200; ++i) {
     const auto wait = back_off.next();
-    EXPECT_GE(wait, std::min<handshake::Clock::duration>(least, std::chrono::seconds(20)));
+    EXPECT_GE(wait, std::min<Clock::duration>(least, std::chrono::seconds(20)));
     EXPECT_LE(wait, std::chrono::seconds(30));
     if (least < std::chrono::seconds(30)) least *= 2;
   }

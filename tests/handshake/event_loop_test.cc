@@ -1,5 +1,5 @@
 // The event loop: handlers that end themselves and others, descriptors that hang up, timers.
-#include "handshake/event_loop.h"
+#include "base/event_loop.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -8,7 +8,7 @@
 #include <array>
 #include <vector>
 
-namespace ktrunk::handshake {
+namespace ktrunk {
 namespace {
 
 using std::chrono::milliseconds;
@@ -139,4 +139,4 @@ TEST_F(EventLoopTest, ADescriptorThatCannotBeWatchedIsAnError) {
 }
 
 }  // namespace
-}  // namespace ktrunk::handshake
+}  // namespace ktrunk

@@ -86,6 +86,19 @@ TEST_F(RelayTest, CarriesPacketsOfAFullRecord) {
   EXPECT_TRUE(received == all);
 }
 
+TEST_F(RelayTest, KeyUpdatesPassUnnoticed) {
+  FakeSupervisor supervisor(base());
+  supervisor.run();
+  auto [client, handed] = join(supervisor);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(client->key_update(SSL_KEY_UPDATE_REQUESTED));
+    ASSERT_TRUE(client->write_all("under new keys"));
+    ASSERT_EQ(receive_packet(handed.fd), "under new keys");
+    ASSERT_TRUE(send_packet(handed.fd, "here too"));
+    ASSERT_EQ(read_bytes(*client, 8), "here too");
+  }
+}
+
 TEST_F(RelayTest, APacketOverARecordEndsItsRelayOnly) {
   FakeSupervisor supervisor(base());
   supervisor.run();
