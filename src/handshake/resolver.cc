@@ -64,7 +64,7 @@ void Resolver::Query::reset() {
 
 bool Resolver::Query::pending() const { return pending_ != nullptr && pending_->answer != nullptr; }
 
-Resolver::Resolver(EventLoop& loop) : loop_(loop) {}
+Resolver::Resolver(EventLoop& loop, std::string servers) : loop_(loop), servers_(std::move(servers)) {}
 
 Resolver::~Resolver() {
   // c-ares answers every open question (ARES_EDESTRUCTION) and ends its sockets while it goes.
@@ -89,6 +89,10 @@ Status Resolver::open_channel() {
   const int status =
       ares_init_options(&channel->handle, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
   if (status != ARES_SUCCESS) return fail("c-ares: {}", ares_strerror(status));
+  if (!servers_.empty()) {
+    const int set = ares_set_servers_ports_csv(channel->handle, servers_.c_str());
+    if (set != ARES_SUCCESS) return fail("name servers '{}': {}", servers_, ares_strerror(set));
+  }
   channel_ = std::move(channel);
   return {};
 }

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/event_loop.h"
 #include "base/result.h"
-#include "handshake/event_loop.h"
 
 namespace ktrunk::handshake {
 
@@ -53,7 +53,8 @@ class Resolver {
     std::shared_ptr<Pending> pending_;
   };
 
-  explicit Resolver(EventLoop& loop);
+  // servers: "IP:PORT,..." to ask instead of those of /etc/resolv.conf.
+  explicit Resolver(EventLoop& loop, std::string servers = {});
   // Answers nothing that is still open.
   ~Resolver();
   Resolver(const Resolver&) = delete;
@@ -73,6 +74,7 @@ class Resolver {
   void close_when_idle();
 
   EventLoop& loop_;
+  std::string servers_;
   std::unique_ptr<Channel> channel_;  // while a question is open
   std::size_t open_questions_ = 0;    // that c-ares has
   std::unordered_map<int, EventLoop::Watch> watches_;

@@ -7,10 +7,11 @@ target_link_libraries(ktrunk_test_handshake_process PUBLIC ktrunk_options ktrunk
 ktrunk_test(handshake_relay_tests relay_test.cc LIBS ktrunk_test_handshake_process)
 ktrunk_test(handshake_process_tests process_test.cc LIBS ktrunk_test_handshake_process)
 ktrunk_test(handshake_connector_tests connector_test.cc LIBS ktrunk_test_handshake_process)
-ktrunk_test(handshake_event_loop_tests event_loop_test.cc LIBS ktrunk::handshake)
+ktrunk_test(handshake_event_loop_tests event_loop_test.cc LIBS ktrunk::base)
 ktrunk_test(handshake_process_kernel_tests process_kernel_test.cc LIBS ktrunk_test_handshake_process ktrunk::test_ktls
             LABELS kernel)
 ktrunk_test(handshake_program_tests program_test.cc LIBS ktrunk_test_handshake_process)
 target_compile_definitions(handshake_program_tests PRIVATE
                            KTRUNK_HANDSHAKE_PROGRAM="$<TARGET_FILE:ktrunkd-handshake>")
 add_dependencies(handshake_program_tests ktrunkd-handshake)
+ktrunk_test(handshake_resolver_tests resolver_test.cc LIBS ktrunk_test_handshake_process)
