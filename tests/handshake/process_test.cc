@@ -277,6 +277,7 @@ TEST_F(ProcessTest, EndsWithItsSupervisor) {
   FakeSupervisor supervisor(base());
   supervisor.run();
   auto stream = connect(client());
+  ASSERT_TRUE(supervisor.established().has_value());
   const Status status = supervisor.hang_up();
   ASSERT_FALSE(status);
   EXPECT_NE(status.error().what.find("gone"), std::string::npos);
