@@ -35,8 +35,8 @@ class JsonFormatter final : public spdlog::formatter {
   spdlog::pattern_formatter time_{"%Y-%m-%dT%H:%M:%S.%f%z", spdlog::pattern_time_type::local, ""};
 };
 
-// "2026-01-31 12:00:00.000 info     worker/0[4711] message", always one line: what a peer sent may be in the message, and
-// must neither forge lines of the log nor steer the terminal that shows it.
+// "2026-01-31 12:00:00.000 info     worker/0[4711] message", always one line: what a peer sent may be in the message,
+// and must neither forge lines of the log nor steer the terminal that shows it.
 class TextFormatter final : public spdlog::formatter {
  public:
   void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& line) override {

@@ -20,6 +20,7 @@ namespace ktrunk::config {
 
 inline constexpr unsigned kMaxWorkers = 32;
 inline constexpr unsigned kMaxTrunkConnections = 32;
+inline constexpr std::size_t kMaxTargets = 16;               // of one trunk
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
 inline constexpr std::size_t kMaxListeners = 256;
 inline constexpr std::size_t kMaxTrunks = 1024;

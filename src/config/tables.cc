@@ -238,6 +238,8 @@ Trunk read_trunk(TableReader& reader, Config& config) {
   }
   trunk.tls = read_tls(reader, config);
   trunk.verify_name = read_host(reader, "verify_name");
+  if (trunk.targets.size() > kMaxTargets)
+    reader.problem("targets", fmt::format("{} targets; expected {} at most", trunk.targets.size(), kMaxTargets));
   if (!trunk.targets.empty() && !tls) {
     refuse_tls_keys(reader, "no target is a \"tls:\" one");
     if (reader.has("verify_name")) reader.problem("verify_name", "no target is a \"tls:\" one; expected no TLS keys");

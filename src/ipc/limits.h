@@ -10,7 +10,7 @@ namespace ktrunk::ipc {
 
 inline constexpr unsigned kMaxWorkers = config::kMaxWorkers;
 inline constexpr unsigned kMaxTrunkConnections = config::kMaxTrunkConnections;  // of one trunk
-inline constexpr unsigned kMaxTargets = 16;                                     // of one trunk
+inline constexpr std::size_t kMaxTargets = config::kMaxTargets;
 
 // One record of TLS (RFC 8446 5.1), one packet of a relay: a send of at most so many octets is all or nothing and is
 // never mixed with another process's.

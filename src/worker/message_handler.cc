@@ -72,7 +72,7 @@ void MessageHandler::perform(const sip::Reply& reply, const sip::Flow& source) {
     sender_.commit(*hop.connection, reply_.size());
   } else if (hop.socket != nullptr && datagrams_.has_room()) {
     std::memcpy(datagrams_.reserve(reply_.size()), reply_.data(), reply_.size());
-    datagrams_.commit(*hop.socket, source.remote, reply_.size());
+    datagrams_.commit(*hop.socket, sip::reply_address(message_, source), reply_.size());
   } else {
     return drop("the peer takes no answers", source);
   }
@@ -102,6 +102,8 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
 
 void MessageHandler::forward(const Hop& hop, const sip::Flow& source) {
   proxy_.forward_request(message_, source, hop.flow, edits_);
+  if (edits_.failed())
+    return perform(sip::Reply{.status = 500, .reason = "Message Needs Too Many Changes", .extra_headers = {}}, source);
   const std::size_t bytes = edits_.size(message_.bytes());
   const bool room = hop.connection != nullptr ? sender_.has_room(*hop.connection, bytes) : datagrams_.has_room();
   if (!room) {

@@ -156,6 +156,15 @@ const Case kTrunkCases[] = {
      "k.toml:4: key 'trunk[0].name': missing; expected a name for routes to refer to"},
     {"same_name", kUdp + kTrunk + kTrunk,
      "k.toml:8: key 'trunk[1].name': 'a' is taken by line 5; expected another name"},
+    {"too_many_targets",
+     kUdp + "[[trunk]]\nname = 'a'\ntargets = [" +
+         [] {
+           std::string targets;
+           for (int i = 0; i < 17; ++i) targets += "'udp:10.0.0.1', ";
+           return targets;
+         }() +
+         "]\n",
+     "k.toml:6: key 'trunk[0].targets': 17 targets; expected 16 at most"},
     {"targets_type", kUdp + "[[trunk]]\nname = 'a'\ntargets = 'udp:10.0.0.1'\n",
      "k.toml:6: key 'trunk[0].targets': a string; expected an array of strings"},
     {"target_type", kUdp + "[[trunk]]\nname = 'a'\ntargets = [1]\n",

@@ -24,8 +24,8 @@ class Notebook final : public ChildMail {
   }
   void to_worker(WorkerIndex worker, const ipc::Close& close) override {
     const char* how = close.how == How::kFlush ? "flush" : close.how == How::kFinish ? "finish" : "abort";
-    notes.push_back(fmt::format("{} w{}{}", how, worker.value,
-                                close.alert != 0 ? fmt::format(" alert {}", close.alert) : ""));
+    notes.push_back(
+        fmt::format("{} w{}{}", how, worker.value, close.alert != 0 ? fmt::format(" alert {}", close.alert) : ""));
   }
   void to_handshake(const ipc::Admitted& admitted) override {
     last = admitted.connection;
@@ -76,8 +76,7 @@ class ConnectionsTest : public testing::Test {
     return {.connection = id, .reason = reason, .detail = 0};
   }
 
-  ipc::SharedRegion region =
-      std::move(*ipc::SharedRegion::create({.workers = 2, .max_connections = 4, .trunks = 1}));
+  ipc::SharedRegion region = std::move(*ipc::SharedRegion::create({.workers = 2, .max_connections = 4, .trunks = 1}));
   Notebook mail;
   Connections connections{region, mail};
 };

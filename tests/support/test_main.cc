@@ -31,8 +31,7 @@ class FdLeakCheck : public testing::EmptyTestEventListener {
   void OnTestStart(const testing::TestInfo&) override { before_ = open_descriptors(); }
   void OnTestEnd(const testing::TestInfo& test) override {
     for (const auto& [fd, target] : open_descriptors()) {
-      if (!before_.contains(fd))
-        ADD_FAILURE() << test.name() << " left descriptor " << fd << " open: " << target;
+      if (!before_.contains(fd)) ADD_FAILURE() << test.name() << " left descriptor " << fd << " open: " << target;
     }
   }
   std::map<int, std::string> before_;
