@@ -47,7 +47,7 @@ class Process final : private ChildMail {
           std::string version);
   [[nodiscard]] Status open(const std::string& text);
 
-  // Children.
+  // Children: process_children.cc.
   [[nodiscard]] Status start_child(std::size_t index);
   void on_channel(std::size_t index);
   [[nodiscard]] Status on_packet(std::size_t index, ipc::Packet& packet);
@@ -57,7 +57,10 @@ class Process final : private ChildMail {
   void end_child(std::size_t index, const Error& why);
   void flushed(std::size_t index, const Status& sent);
   template <ipc::Body T>
-  void tell(std::size_t index, const T& body);
+  void tell(std::size_t index, const T& body) {
+    ChildProcess& child = children_[index];
+    if (child.channel() != nullptr && child.ready()) flushed(index, child.channel()->send(body));
+  }
   [[nodiscard]] std::size_t child_of(WorkerIndex worker) const { return worker.value + std::size_t{1}; }
   void publish(const ipc::Resolved& resolved);
 
@@ -90,8 +93,8 @@ class Process final : private ChildMail {
   EventLoop::Watch signal_watch_;
   std::vector<Fd> listeners_;  // in the order of the configuration
   std::vector<Fd> doorbells_;  // by worker
-  // children_[0] is the handshake process, children_[1 + w] is worker w.
-  std::vector<ChildProcess> children_;
+  static constexpr std::size_t kHandshakeChild = 0;
+  std::vector<ChildProcess> children_;  // the handshake process, then the workers in order
   std::vector<EventLoop::Watch> channel_watches_;
   std::vector<EventLoop::Timer> restart_timers_;
   EventLoop::Timer drain_timer_;

@@ -59,6 +59,7 @@ struct Connection {
   Clock::time_point sending_since{};
   bool dirty = false;  // on the list of those with something new to send
   bool gate_held = false;
+  bool overflowed = false;                  // responses for it pile up beyond all bounds: it is to be closed as stalled
   std::uint8_t last_alert = 0;              // what ends the stream: 0 is close_notify
   std::optional<ktls::AlertMessage> alert;  // its octets, while in flight
 

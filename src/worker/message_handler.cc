@@ -96,6 +96,10 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
     return forward(hop, source);
   }
   if (!hop.usable()) return drop("a response whose connection has gone", source);
+  if (hop.connection != nullptr && !sender_.has_room_for_response(*hop.connection, edits_.size(message_.bytes()))) {
+    hop.connection->overflowed = true;
+    return drop("a response to a peer that takes nothing", source);
+  }
   put(hop);
   stats_.responses_forwarded.add();
 }
@@ -117,8 +121,6 @@ void MessageHandler::forward(const Hop& hop, const sip::Flow& source) {
 void MessageHandler::put(const Hop& hop) {
   const std::size_t bytes = edits_.size(message_.bytes());
   if (hop.connection != nullptr) {
-    // A response has no one to be told that it did not fit: it goes into the queue, which the stalled-peer limit
-    // empties.
     edits_.write(message_.bytes(), sender_.reserve(*hop.connection, bytes));
     sender_.commit(*hop.connection, bytes);
   } else {

@@ -288,8 +288,9 @@ void Process::on_tick() {
       proceed_closing(connection);
       continue;
     }
-    if (connection.sending != Connection::Sending::kIdle && now_ - connection.sending_since > limits.stalled_peer)
-      fault(connection, ipc::FaultReason::kStalled, 0);
+    const bool stalled =
+        connection.sending != Connection::Sending::kIdle && now_ - connection.sending_since > limits.stalled_peer;
+    if (stalled || connection.overflowed) fault(connection, ipc::FaultReason::kStalled, 0);
     if (connection.framer.mid_message() && now_ - connection.partial_since > limits.partial_message)
       fault(connection, ipc::FaultReason::kPartialMessage, 0);
   }

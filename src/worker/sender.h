@@ -25,6 +25,11 @@ class Sender {
   [[nodiscard]] bool has_room(const Connection& connection, std::size_t bytes) const {
     return connection.queued_bytes + bytes <= max_queue_bytes_;
   }
+  // The same for a response. There is no one to be told that it did not fit, so it may go beyond the bound that holds
+  // for requests, which keeps a peer whole that is only slow; the bound's double is the end.
+  [[nodiscard]] bool has_room_for_response(const Connection& connection, std::size_t bytes) const {
+    return connection.queued_bytes + bytes <= 2 * max_queue_bytes_;
+  }
   // Where to write the next message of exactly `bytes` octets; then commit it. Nothing may come between the two.
   [[nodiscard]] char* reserve(Connection& connection, std::size_t bytes);
   void commit(Connection& connection, std::size_t bytes);

@@ -1,0 +1,202 @@
+// The supervisor's children: started, given what they need, listened to, and started again when they die.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <utility>
+
+#include "base/log.h"
+#include "supervisor/process.h"
+
+namespace ktrunk::supervisor {
+namespace {
+
+Result<Fd> copy_of(const Fd& fd) {
+  Fd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy.valid()) return fail_errno(errno, "duplicate a descriptor");
+  return copy;
+}
+
+}  // namespace
+
+Status Process::start_child(std::size_t index) {
+  ChildProcess& child = children_[index];
+  if (auto status = child.start(Clock::now()); !status) return status;
+  auto watch =
+      loop_->watch(child.channel()->descriptor(), Interest::kRead, [this, index](Ready) { on_channel(index); });
+  if (!watch) return std::unexpected(watch.error());
+  channel_watches_[index] = std::move(*watch);
+  return {};
+}
+
+void Process::on_channel(std::size_t index) {
+  ChildProcess& child = children_[index];
+  if (child.channel() == nullptr) return;
+  flushed(index, child.channel()->flush());
+  // A bounded number, so that no child keeps the supervisor from the others.
+  for (int i = 0; i < 256 && child.channel() != nullptr; ++i) {
+    ipc::Packet packet;
+    const auto outcome = child.channel()->receive(packet);
+    if (!outcome) return end_child(index, outcome.error());
+    if (*outcome == ipc::Channel::Outcome::kWouldBlock) return;
+    // SIGCHLD tells how it ended.
+    if (*outcome == ipc::Channel::Outcome::kClosed) return channel_watches_[index].set(Interest::kNothing);
+    if (auto status = on_packet(index, packet); !status) return end_child(index, status.error());
+  }
+}
+
+void Process::end_child(std::size_t index, const Error& why) {
+  log::error("{} is ended: {}", children_[index].name(), why.what);
+  channel_watches_[index].set(Interest::kNothing);
+  children_[index].kill();
+}
+
+Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
+  const WorkerIndex worker{static_cast<std::uint8_t>(index - 1)};
+  if (packet.kind() != ipc::Kind::kHello && !children_[index].ready()) return fail("it speaks before its Hello");
+  switch (packet.kind()) {
+    case ipc::Kind::kHello:
+      return on_hello(index);
+    case ipc::Kind::kEstablished: {
+      const auto message = packet.as<ipc::Established>();
+      const ipc::ConnectionInfo& info = message.info;
+      if ((info.trunk.valid() && info.trunk.value >= config_.trunks.size()) ||
+          (info.listener.valid() && info.listener.value >= config_.listeners.size()))
+        return fail("Established with a trunk or listener that does not exist");
+      connections_.established(message, packet.take_descriptor());
+      return {};
+    }
+    case ipc::Kind::kResolved: {
+      const auto resolved = packet.as<ipc::Resolved>();
+      if (resolved.trunk.value >= config_.trunks.size() || resolved.target >= ipc::kMaxTargets)
+        return fail("Resolved for a target that does not exist");
+      publish(resolved);
+      return {};
+    }
+    case ipc::Kind::kIdle:
+      handshake_idle_ = true;
+      return {};
+    case ipc::Kind::kHeld:
+      if (!connections_.held(worker, packet.as<ipc::Held>().connection)) return fail("Held without an Offer");
+      return {};
+    case ipc::Kind::kFault:
+      if (!connections_.fault(worker, packet.as<ipc::Fault>())) return fail("Fault of a connection it does not hold");
+      return {};
+    case ipc::Kind::kReleased:
+      if (!connections_.released(worker, packet.as<ipc::Released>().connection))
+        return fail("Released of a connection it was not told to close");
+      return {};
+    default:
+      return fail("message kind {}", static_cast<unsigned>(packet.kind()));
+  }
+}
+
+Status Process::on_hello(std::size_t index) {
+  ChildProcess& child = children_[index];
+  if (child.ready()) return fail("a second Hello");
+  const bool is_worker = child.role() == ipc::Role::kWorker;
+  const auto give = [&](ipc::Setup setup, const Fd& descriptor) -> Status {
+    auto copy = copy_of(descriptor);
+    if (!copy) return std::unexpected(copy.error());
+    return child.channel()->send(setup, std::move(*copy));
+  };
+  using What = ipc::Setup::What;
+  if (auto s = give({.what = What::kConfig, .path = ipc::Text<256>(config_.path)}, config_memory_); !s) return s;
+  const Fd region(::fcntl(region_.descriptor(), F_DUPFD_CLOEXEC, 0));
+  if (auto s = give({.what = What::kRegion}, region); !s) return s;
+  for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
+    const bool udp = config_.listeners[listener].transport == config::Transport::kUdp;
+    if (udp != is_worker) continue;
+    const ListenerId id{static_cast<std::uint16_t>(listener)};
+    if (auto s = give({.what = What::kListener, .listener = id}, listeners_[listener]); !s) return s;
+  }
+  for (std::size_t worker = 0; is_worker && worker < doorbells_.size(); ++worker) {
+    const WorkerIndex id{static_cast<std::uint8_t>(worker)};
+    if (auto s = give({.what = What::kDoorbell, .worker = id}, doorbells_[worker]); !s) return s;
+  }
+  const WorkerIndex self = is_worker ? WorkerIndex{static_cast<std::uint8_t>(index - 1)} : WorkerIndex{};
+  if (auto s = child.channel()->send(ipc::Ready{.worker = self}); !s) return s;
+  child.set_ready();
+  if (is_worker) connections_.worker_ready(self);
+  if (!is_worker && phase_ != Phase::kRunning) return child.channel()->send(ipc::Drain{});
+  return {};
+}
+
+void Process::on_child_signal() {
+  int wait_status = 0;
+  for (pid_t pid = ::waitpid(-1, &wait_status, WNOHANG); pid > 0; pid = ::waitpid(-1, &wait_status, WNOHANG)) {
+    const auto child = std::ranges::find(children_, pid, &ChildProcess::pid);
+    if (child != children_.end()) on_child_end(static_cast<std::size_t>(child - children_.begin()), wait_status);
+  }
+}
+
+void Process::on_child_end(std::size_t index, int wait_status) {
+  ChildProcess& child = children_[index];
+  const bool was_ready = child.ready();
+  const pid_t pid = child.pid();
+  // What it still said before it died is heard first.
+  if (child.channel() != nullptr) on_channel(index);
+  channel_watches_[index].reset();
+  child.ended(Clock::now());
+  if (was_ready && child.role() == ipc::Role::kWorker)
+    connections_.worker_ended(WorkerIndex{static_cast<std::uint8_t>(index - 1)});
+  if (child.role() == ipc::Role::kHandshake) {
+    connections_.handshake_ended();
+    handshake_idle_ = true;  // nothing of it is in progress any more
+  }
+  if (phase_ >= Phase::kStopping) {
+    if (std::ranges::none_of(children_, &ChildProcess::running)) phase_ = Phase::kStopped;
+    return;
+  }
+  const bool signalled = WIFSIGNALED(wait_status);
+  if (!signalled && WEXITSTATUS(wait_status) == EX_CONFIG) {
+    outcome_ = fail("{} cannot use the configuration; its message is above", child.name());
+    return stop_children();
+  }
+  const int code = signalled ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+  log::error("{} (pid {}) ended by {} {}; starting it again", child.name(), pid, signalled ? "signal" : "exit status",
+             code);
+  restart_timers_[index] = loop_->after(*child.restart_due() - Clock::now(), [this, index] {
+    if (phase_ >= Phase::kStopping) return;
+    if (auto status = start_child(index); !status) log::critical("{}", status.error().what);
+  });
+}
+
+// After sending to a child: what did not go waits for the channel to be writable.
+void Process::flushed(std::size_t index, const Status& sent) {
+  ChildProcess& child = children_[index];
+  if (!sent || child.channel() == nullptr) return;  // it has died; SIGCHLD follows
+  channel_watches_[index].set(interest(true, child.channel()->wants_write()));
+}
+
+void Process::to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) {
+  const std::size_t index = child_of(worker);
+  ChildProcess& child = children_[index];
+  if (child.channel() != nullptr) flushed(index, child.channel()->send(offer, std::move(descriptor)));
+}
+void Process::to_worker(WorkerIndex worker, const ipc::Start& start) { tell(child_of(worker), start); }
+void Process::to_worker(WorkerIndex worker, const ipc::Close& close) { tell(child_of(worker), close); }
+void Process::to_handshake(const ipc::Admitted& admitted) { tell(kHandshakeChild, admitted); }
+void Process::to_handshake(const ipc::Refused& refused) { tell(kHandshakeChild, refused); }
+void Process::to_handshake(const ipc::Gone& gone) { tell(kHandshakeChild, gone); }
+
+void Process::ring(ipc::WorkerMask workers) {
+  for (; workers != 0; workers &= workers - 1) {
+    const std::uint64_t one = 1;
+    (void)!::write(doorbells_[static_cast<std::size_t>(std::countr_zero(workers))].get(), &one, sizeof one);
+  }
+}
+
+void Process::publish(const ipc::Resolved& resolved) {
+  ipc::TrunkEntry::UdpTarget& target = region_.trunk(resolved.trunk).udp[resolved.target];
+  if (resolved.address.empty()) return target.current.store(0, std::memory_order_release);
+  const std::uint32_t next = target.current.load(std::memory_order_relaxed) == 1 ? 2 : 1;
+  target.copies[next - 1] = resolved.address;
+  target.current.store(next, std::memory_order_release);
+}
+
+}  // namespace ktrunk::supervisor
