@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <string>
 
+#include "base/programs.h"
 #include "cli/config_report.h"
 #include "cli/control_client.h"
 #include "cli/status_report.h"
@@ -39,6 +40,9 @@ int check(const std::string& path) {
   const Result<ktrunk::config::Config> config = load(path);
   if (!config) return complain(config.error());
   if (const ktrunk::Status status = ktrunk::config::check_files(*config); !status) return complain(status.error());
+  // Whether keys, certificates and ciphers work is for the one program with OpenSSL to say.
+  if (const ktrunk::Status status = ktrunk::run_check(ktrunk::find_programs().handshake, path); !status)
+    return complain(status.error());
   return print(ktrunk::cli::config_report(*config));
 }
 

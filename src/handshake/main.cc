@@ -3,6 +3,7 @@
 // configuration work (`ktrunkd-handshake --check FILE`).
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -39,12 +40,30 @@ Status serve() {
   return (*process)->run();
 }
 
-int report(const Result<handshake::TlsContext>& context) {
+// The line of the configuration that names the file which `what` is about, among those of the table `prefix`; the
+// table's first file where it is about none.
+unsigned line_of(const config::Config& config, std::string_view prefix, std::string_view what) {
+  unsigned line = 0;
+  for (const config::FileReference& reference : config.files) {
+    if (!reference.key.starts_with(prefix)) continue;
+    if (what.find(reference.file) != std::string_view::npos) return reference.line;
+    if (line == 0) line = reference.line;
+  }
+  return line;
+}
+
+// Says what is wrong with the TLS side of one table; 1 when it cannot be used.
+int report(const config::Config& config, const std::string& prefix, const Result<handshake::TlsContext>& context) {
+  const auto say = [&](const char* kind, const std::string& what) {
+    const unsigned line = line_of(config, prefix, what);
+    const std::string place = line != 0 ? fmt::format("{}:{}", config.path, line) : config.path;
+    fmt::print(stderr, "{}: {}: {}\n", place, kind, what);
+  };
   if (!context) {
-    std::fprintf(stderr, "error: %s\n", context.error().what.c_str());
+    say("error", context.error().what);
     return 1;
   }
-  for (const std::string& warning : context->warnings()) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  for (const std::string& warning : context->warnings()) say("warning", warning);
   return 0;
 }
 
@@ -56,13 +75,16 @@ int check(const std::string& path) {
     return EXIT_FAILURE;
   }
   int errors = 0;
-  for (const config::Listener& listener : config->listeners) {
-    if (listener.transport == config::Transport::kTls) errors += report(handshake::TlsContext::for_listener(listener));
+  for (std::size_t i = 0; i < config->listeners.size(); ++i) {
+    const config::Listener& listener = config->listeners[i];
+    if (listener.transport == config::Transport::kTls)
+      errors += report(*config, fmt::format("listen[{}].", i), handshake::TlsContext::for_listener(listener));
   }
-  for (const config::Trunk& trunk : config->trunks) {
-    bool tls = false;
-    for (const config::Target& target : trunk.targets) tls = tls || target.transport == config::Transport::kTls;
-    if (tls) errors += report(handshake::TlsContext::for_trunk(trunk));
+  for (std::size_t i = 0; i < config->trunks.size(); ++i) {
+    const config::Trunk& trunk = config->trunks[i];
+    const auto is_tls = [](const config::Target& target) { return target.transport == config::Transport::kTls; };
+    if (std::ranges::any_of(trunk.targets, is_tls))
+      errors += report(*config, fmt::format("trunk[{}].", i), handshake::TlsContext::for_trunk(trunk));
   }
   return errors == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

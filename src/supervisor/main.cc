@@ -6,19 +6,11 @@
 #include <string>
 
 #include "base/log.h"
+#include "base/programs.h"
 #include "supervisor/process.h"
 
 namespace ktrunk::supervisor {
 namespace {
-
-// The children's programs: beside ktrunkd where it was built, or where they were installed.
-Programs find_programs() {
-  std::error_code ignored;
-  const auto beside = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-  const std::filesystem::path folder =
-      std::filesystem::exists(beside / "ktrunkd-worker") ? beside : std::filesystem::path(KTRUNK_LIBEXECDIR);
-  return {.handshake = folder / "ktrunkd-handshake", .worker = folder / "ktrunkd-worker"};
-}
 
 Status run(const std::string& name) {
   // Absolute, so that the file's relative names mean the same to every process.
@@ -29,8 +21,11 @@ Status run(const std::string& name) {
   auto config = config::parse(*text, path);
   if (!config) return std::unexpected(config.error());
   if (auto status = config::check_files(*config); !status) return status;
+  const Programs programs = find_programs();
+  // What only OpenSSL can tell is the handshake process's to say, before anything is opened.
+  if (auto status = run_check(programs.handshake, path); !status) return status;
   log::init("supervisor", config->log_format, config->log_level);
-  auto process = Process::create(std::move(*config), *text, find_programs(), KTRUNK_VERSION);
+  auto process = Process::create(std::move(*config), *text, programs, KTRUNK_VERSION);
   if (!process) return std::unexpected(process.error());
   return (*process)->run();
 }

@@ -9,6 +9,7 @@
 
 #include "base/event_loop.h"
 #include "base/fd.h"
+#include "base/programs.h"
 #include "base/result.h"
 #include "config/config.h"
 #include "ipc/shared_region.h"
@@ -17,12 +18,6 @@
 #include "supervisor/control.h"
 
 namespace ktrunk::supervisor {
-
-// Where the children's programs are.
-struct Programs {
-  std::string handshake;
-  std::string worker;
-};
 
 class Process final : private ChildMail {
  public:

@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <stdexcept>
@@ -100,6 +101,8 @@ void write_certificates(const std::string& path, const std::vector<X509*>& certi
 
 void write_key(const std::string& path, EVP_PKEY* key) {
   const Owned<std::FILE> file = create(path);
+  // As an operator would: ktrunk warns of keys that others can read.
+  require(::fchmod(::fileno(file.get()), 0600) == 0, path);
   require(::PEM_write_PrivateKey(file.get(), key, nullptr, nullptr, 0, nullptr, nullptr) == 1, path);
 }
 
