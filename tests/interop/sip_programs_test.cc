@@ -1,0 +1,234 @@
+// SIP programs against ktrunkd: sipsak, baresip, SIPp.
+#include <algorithm>
+#include <fstream>
+
+#include "interop/interop_fixture.h"
+
+namespace ktrunk::test {
+namespace {
+
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::StartsWith;
+
+class SipPrograms : public InteropTest {
+ protected:
+  // As start(), with a UAS over TLS behind the trunk "pbx".
+  void start_with_uas(const std::string& tables = "") {
+    auto listener = TcpListener::bind(free_address());
+    ASSERT_TRUE(listener) << listener.error().what;
+    uas_.emplace(std::move(*listener), as_pbx());
+    // Of two routes the first that fits wins, and the one to "pbx" takes all.
+    start(tables + pbx_at(uas_->address()));
+  }
+  std::optional<Uas> uas_;
+};
+
+// --- sipsak
+
+// sipsak ends with 0 when a final 2xx has come.
+testing::AssertionResult sipsak(const std::vector<std::string>& options) {
+  std::vector<std::string> command = {"sipsak", "-vvv"};
+  std::ranges::copy(options, std::back_inserter(command));
+  const auto program = Conversation::start(command);
+  if (program == nullptr) return testing::AssertionFailure();
+  return program->ends_with(0);
+}
+
+// The port is an option of its own: of a URI's, sipsak 0.9.8 cuts the fifth digit off, and it looks for
+// "ADDRESS:PORT" among the names in a certificate.
+std::vector<std::string> to_us(const std::string& transport, const Address& edge) {
+  return {"-E", transport, "-r", std::to_string(edge.port()), "-s", "sip:" + edge.ip()};
+}
+
+TEST_F(SipPrograms, SipsakAsksUs) {
+  KTRUNK_REQUIRE(missing_program("sipsak", "sipsak"));
+  ASSERT_NO_FATAL_FAILURE(start());
+  EXPECT_TRUE(sipsak(to_us("udp", edge_udp_)));
+  EXPECT_TRUE(sipsak(to_us("tcp", edge_tcp_)));
+}
+
+TEST_F(SipPrograms, SipsakAsksUsOverTls) {
+  KTRUNK_REQUIRE(missing_program("sipsak", "sipsak"));
+  const auto version = Conversation::start({"sipsak", "-V"});
+  ASSERT_NE(version, nullptr);
+  if (!version->heard("TLS_SUPPORT")) GTEST_SKIP() << "this sipsak is built without TLS";
+  ASSERT_NO_FATAL_FAILURE(start());
+  // sipsak 0.9.8 takes a TLS 1.3 session ticket for the end of the stream, so it gets none.
+  std::vector<std::string> command = to_us("tls", edge_bare_);
+  command.push_back("--tls-ca-cert=" + certificates().ca.file());
+  EXPECT_TRUE(sipsak(command));
+  const auto status = daemon_->status();
+  ASSERT_TRUE(status) << status.error().what;
+  EXPECT_EQ((*status)["handshakes"]["accepted"], 1);
+}
+
+TEST_F(SipPrograms, SipsakAsksBehindTrunks) {
+  KTRUNK_REQUIRE(missing_program("sipsak", "sipsak"));
+  auto datagrams = SipDatagrams::bind(free_address());
+  ASSERT_TRUE(datagrams) << datagrams.error().what;
+  const Uas by_udp(std::move(*datagrams));
+  ASSERT_NO_FATAL_FAILURE(start_with_uas(fmt::format(R"(
+[[trunk]]
+name = "pbx-udp"
+targets = ["udp:{}"]
+listen = "edge-udp"
+
+[[route]]
+host = "udp.test"
+to = "pbx-udp"
+)",
+                                                     by_udp.address().text())));
+  EXPECT_TRUE(sipsak({"-E", "udp", "-p", edge_udp_.text(), "-s", "sip:bob@udp.test"}));
+  EXPECT_TRUE(sipsak({"-E", "tcp", "-p", edge_tcp_.text(), "-s", "sip:bob@udp.test"}));
+  EXPECT_TRUE(sipsak({"-E", "udp", "-p", edge_udp_.text(), "-s", "sip:bob@tls.test"}));
+  EXPECT_TRUE(sipsak({"-E", "tcp", "-p", edge_tcp_.text(), "-s", "sip:bob@tls.test"}));
+  const auto check = [](const std::vector<SipMessage>& requests, const std::string& via, const std::string& uri) {
+    ASSERT_THAT(requests, SizeIs(testing::Ge(2u)));  // over UDP, sipsak repeats what is not answered soon
+    for (const SipMessage& request : requests) {
+      EXPECT_EQ(request.start_line, "OPTIONS " + uri + " SIP/2.0");
+      EXPECT_THAT(request.header("Via"), StartsWith(via)) << request.text();
+      EXPECT_THAT(request.all("Via"), SizeIs(2)) << request.text();
+    }
+  };
+  check(by_udp.requests(), "SIP/2.0/UDP " + edge_udp_.text(), "sip:bob@udp.test");
+  check(uas_->requests(), "SIP/2.0/TLS " + edge_tls_.text(), "sip:bob@tls.test");
+  for (const Json& connection : tls_connections("pbx")) EXPECT_TRUE(record_layer_fits(connection));
+}
+
+// --- baresip
+
+TEST_F(SipPrograms, BaresipRegistersThroughUs) {
+  KTRUNK_REQUIRE(missing_program("baresip", "baresip-core"));
+  const std::string modules = "/usr/lib/baresip/modules";
+  if (!std::filesystem::exists(modules + "/account.so")) GTEST_SKIP() << "baresip has no account.so in " << modules;
+  ASSERT_NO_FATAL_FAILURE(start_with_uas());
+  const TempFolder folder;
+  // No sound, no video, no keyboard, no name server, and nothing that listens beyond this machine.
+  folder.write("config", fmt::format("poll_method epoll\nnet_interface {0}\nsip_listen {0}:0\nsip_cafile {1}\n"
+                                     "module_path {2}\nmodule_tmp account.so\n",
+                                     certificates().ip, certificates().ca.file(), modules));
+  folder.write("accounts", fmt::format("<sip:alice@registrar.test;transport=tls>;auth_pass=none;regint=60;"
+                                       "outbound=\"sip:{};transport=tls\"\n",
+                                       edge_tls_.text()));
+  const auto phone = Conversation::start({"baresip", "-4", "-s", "-v", "-f", folder.path().string()});
+  ASSERT_NE(phone, nullptr);
+  // Its trace of messages shows what has reached it; "registered" is nothing that it says without a user interface.
+  const auto response = phone->message("SIP/2.0 ");
+  ASSERT_TRUE(response) << response.error().what;
+  EXPECT_EQ(response->status(), 200);
+  EXPECT_EQ(response->method(), "REGISTER");
+  EXPECT_THAT(response->all("Via"), SizeIs(1));
+
+  const auto requests = uas_->requests();
+  ASSERT_FALSE(requests.empty());
+  const SipMessage& request = requests[0];
+  EXPECT_EQ(request.method(), "REGISTER");
+  EXPECT_THAT(request.request_uri(), StartsWith("sip:registrar.test"));
+  EXPECT_THAT(request.header("Via"), StartsWith("SIP/2.0/TLS " + edge_tls_.text()));
+  EXPECT_THAT(request.all("Route"), IsEmpty());  // it named us (RFC 3261 16.4)
+  EXPECT_THAT(request.header("Contact"), testing::HasSubstr("sip:alice"));
+  EXPECT_EQ(response->header("Contact"), request.header("Contact"));
+  for (const std::string trunk : {"", "pbx"}) {
+    const auto found = tls_connections(trunk);
+    ASSERT_THAT(found, SizeIs(1)) << trunk;
+    EXPECT_TRUE(record_layer_fits(found[0]));
+  }
+}
+
+// --- SIPp
+
+// The path of a SIPp that speaks TLS, or why there is none.
+Result<std::string> find_sipp() {
+  if (const char* given = std::getenv("KTRUNK_SIPP"); given != nullptr) return given;
+  const TempFolder folder;
+  auto script = Process::start({.argv = {KTRUNK_SIPP_SCRIPT}, .env = {}, .output = folder.file("output")});
+  if (!script) return std::unexpected(script.error());
+  const auto exit = script->wait(milliseconds(300'000));
+  std::string output = script->output();
+  if (!exit || exit->code != 0) return fail("no SIPp with TLS, KTRUNK_SIPP may name one: {}", output);
+  while (output.ends_with('\n')) output.pop_back();
+  return output.substr(output.rfind('\n') + 1);
+}
+
+class SippCalls : public SipPrograms {
+ protected:
+  static constexpr int kCalls = 20;
+
+  // SIPp with TLS from a free port of its own, or the one given.
+  static std::vector<std::string> sipp(const std::string& path, const CertificateFiles& files, const Address& at,
+                                       const std::vector<std::string>& options) {
+    std::vector<std::string> command = {path,
+                                        "-t",
+                                        "l1",
+                                        "-i",
+                                        at.ip(),
+                                        "-p",
+                                        std::to_string(at.port()),
+                                        "-tls_cert",
+                                        files.certificate,
+                                        "-tls_key",
+                                        files.key,
+                                        "-tls_ca",
+                                        certificates().ca.file(),
+                                        "-nostdin"};
+    std::ranges::copy(options, std::back_inserter(command));
+    return command;
+  }
+  // As the trunk "carrier", 20 of what the options describe; SIPp ends with 0 when all have succeeded.
+  testing::AssertionResult all_succeed(const std::string& path, const std::vector<std::string>& what) {
+    const TempFolder folder;
+    std::vector<std::string> options = {
+        edge_tls_.text(), "-m",   std::to_string(kCalls), "-r",          "10",
+        "-timeout",       "100s", "-trace_err",           "-error_file", folder.file("errors")};
+    std::ranges::copy(what, std::back_inserter(options));
+    const auto caller = Conversation::start(sipp(path, certificates().carrier, free_address(), options));
+    if (caller == nullptr) return testing::AssertionFailure();
+    auto result = caller->ends_with(0);
+    if (std::ifstream errors(folder.file("errors")); !result && errors) result << errors.rdbuf();
+    return result;
+  }
+};
+
+TEST_F(SippCalls, Options) {
+  const auto path = find_sipp();
+  KTRUNK_REQUIRE(path ? "" : path.error().what);
+  ASSERT_NO_FATAL_FAILURE(start());
+  const TempFolder folder;
+  const std::string scenario = folder.write("options.xml", R"(<?xml version="1.0" encoding="us-ascii"?>
+<scenario name="options">
+  <send><![CDATA[
+OPTIONS sip:[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+Max-Forwards: 70
+From: <sip:sipp@carrier.test>;tag=[call_number]
+To: <sip:[remote_ip]>
+Call-ID: [call_id]
+CSeq: 1 OPTIONS
+Content-Length: 0
+
+]]></send>
+  <recv response="200"/>
+</scenario>
+)");
+  EXPECT_TRUE(all_succeed(*path, {"-sf", scenario}));
+}
+
+TEST_F(SippCalls, Invite) {
+  const auto path = find_sipp();
+  KTRUNK_REQUIRE(path ? "" : path.error().what);
+  const Address pbx = free_address();
+  const auto callee = Conversation::start(sipp(*path, certificates().pbx, pbx, {"-sn", "uas"}));
+  ASSERT_NE(callee, nullptr);
+  ASSERT_NO_FATAL_FAILURE(start(pbx_at(pbx)));
+  EXPECT_TRUE(all_succeed(*path, {"-sn", "uac"}));
+  const auto found = tls_connections("pbx");
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_TRUE(record_layer_fits(found[0]));
+  int sent = 0;
+  for (const Json& by_worker : found[0]["messages_sent"]) sent += by_worker.get<int>();
+  EXPECT_EQ(sent, 3 * kCalls);  // INVITE, ACK, BYE
+}
+
+}  // namespace
+}  // namespace ktrunk::test
