@@ -133,6 +133,31 @@ INSTANTIATE_TEST_SUITE_P(
                            }}),
     [](const auto& mix) { return mix.param.name; });
 
+TEST_F(DaemonConnections, PlainTcpLeavesNothingBehindEither) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const auto before = settled_descriptors();
+  for (int i = 0; i < 4; ++i) {
+    auto tcp = call_in_tcp();
+    ASSERT_NE(tcp, nullptr);
+    auto stream = std::make_unique<SipStream>(std::move(tcp));
+    EXPECT_TRUE(answers(*stream, options_to_us(), 200));
+    const Address address = stream->stream().local();
+    if (i % 2 == 0) {
+      ASSERT_TRUE(stream->stream().finish());
+      const auto end = stream->receive_or_end(kLong);
+      ASSERT_TRUE(end) << end.error().what;
+      EXPECT_FALSE(*end);
+    } else {
+      reset(stream->stream().fd());
+    }
+    stream.reset();
+    EXPECT_TRUE(gone(address));
+  }
+  std::map<std::string, std::size_t> after;
+  EXPECT_TRUE(eventually([&] { return (after = descriptors()) == before; }, kLong))
+      << testing::PrintToString(before) << " became " << testing::PrintToString(after);
+}
+
 // ---- peers that take nothing
 
 TEST_F(DaemonConnections, AStalledPeerCostsItsOwnQueueAlone) {
