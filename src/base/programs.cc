@@ -12,8 +12,9 @@ namespace ktrunk {
 Programs find_programs() {
   std::error_code ignored;
   const auto beside = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-  const std::filesystem::path folder =
-      std::filesystem::exists(beside / "ktrunkd-handshake", ignored) ? beside : std::filesystem::path(KTRUNK_LIBEXECDIR);
+  const std::filesystem::path folder = std::filesystem::exists(beside / "ktrunkd-handshake", ignored)
+                                           ? beside
+                                           : std::filesystem::path(KTRUNK_LIBEXECDIR);
   return {.handshake = folder / "ktrunkd-handshake", .worker = folder / "ktrunkd-worker"};
 }
 

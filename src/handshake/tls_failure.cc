@@ -34,9 +34,9 @@ std::string explain_verify(const FailureFacts& facts) {
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
       return fmt::format(
-          "unknown CA: the peer's certificate '{}' is issued by '{}', which we do not trust ({}); add that CA to the "
-          "file of '{}.ca', or have the peer send its intermediate certificates",
-          facts.verify_subject, facts.verify_issuer, text, keys);
+          "unknown CA: the peer's certificate '{}' leads to '{}', which we do not trust ({}); add that CA to the file "
+          "of '{}.ca', or have the peer send its intermediate certificates",
+          facts.verify_leaf, facts.verify_issuer, text, keys);
     case X509_V_ERR_CERT_HAS_EXPIRED:
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return fmt::format("the peer's certificate '{}': {}; have the peer renew it, and check the clock here",

@@ -22,6 +22,7 @@ struct FailureFacts {
   int verify_error = 0;  // X509_V_ERR_...; 0: none
   std::string verify_subject;
   std::string verify_issuer;
+  std::string verify_leaf;   // the peer's own certificate; verify_subject may be one further up its chain
   std::string verify_names;  // PeerIdentity::describe() of a certificate with the wrong name
   int socket_error = 0;      // errno
   bool eof = false;

@@ -34,6 +34,7 @@ struct TlsSession::State {
   int verify_error = X509_V_OK;
   std::string verify_subject;
   std::string verify_issuer;
+  std::string verify_leaf;
   std::string verify_names;
   Error io_error;
   std::unique_ptr<SSL, FreeSsl> ssl;  // last: its callbacks use the rest
@@ -136,6 +137,8 @@ int TlsSession::State::on_verify(int ok, X509_STORE_CTX* store) {
       state.verify_subject = name_text(X509_get_subject_name(certificate));
       state.verify_issuer = name_text(X509_get_issuer_name(certificate));
     }
+    if (X509* leaf = X509_STORE_CTX_get0_cert(store); leaf != nullptr)
+      state.verify_leaf = name_text(X509_get_subject_name(leaf));
     return 0;
   }
   if (X509_STORE_CTX_get_error_depth(store) != 0 || certificate == nullptr || state.peer_matches(certificate)) return 1;
@@ -239,6 +242,7 @@ TlsSession::Step TlsSession::State::fail_handshake() {
                            .verify_error = verify_error,
                            .verify_subject = verify_subject,
                            .verify_issuer = verify_issuer,
+                           .verify_leaf = verify_leaf,
                            .verify_names = verify_names,
                            .socket_error = tapped.error,
                            .eof = tapped.eof,
