@@ -41,9 +41,10 @@ Result<Fd> seal(const std::string& text) {
 }
 
 Result<Fd> watch_signals() {
+  ::signal(SIGPIPE, SIG_IGN);  // a log reader that goes away must not take the daemon with it
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) ::sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::sigaddset(&set, signal);
   if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return fail_errno(errno, "block signals");
   Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd.valid()) return fail_errno(errno, "signalfd");
@@ -141,10 +142,16 @@ void Process::on_signals() {
   bool children = false;
   bool end = false;
   while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
-    if (signal.ssi_signo == SIGCHLD) {
-      children = true;
-    } else {
-      end = true;
+    switch (signal.ssi_signo) {
+      case SIGCHLD:
+        children = true;
+        break;
+      case SIGHUP:
+        log::warn("SIGHUP: the configuration is read at the start only; restart ktrunkd");
+        break;
+      default:
+        end = true;
+        break;
     }
   }
   if (children) on_child_signal();

@@ -217,13 +217,18 @@ TEST_P(HandoverMatrix, RecordsOpenOnBothSides) {
   }
 }
 
+const char* name_of(ktls::Version version) { return version == ktls::Version::kTls12 ? "Tls12" : "Tls13"; }
+const char* name_of(Role role) { return role == Role::kAccept ? "accept" : "connect"; }
+std::string name_of(ktls::Aead aead) {
+  std::string name(ktls::aead_name(aead));
+  std::erase(name, '-');
+  return name;
+}
+
 std::string point_name(const testing::TestParamInfo<Parameter>& info) {
   const auto [version, role, tickets, start, aead] = info.param;
-  std::string cipher(ktls::aead_name(aead));
-  std::erase(cipher, '-');
-  return fmt::format("{}_{}_{}tickets_{}_{}", version == ktls::Version::kTls12 ? "Tls12" : "Tls13",
-                     role == Role::kAccept ? "accept" : "connect", tickets,
-                     start == Start::kFresh ? "fresh" : "resumed", cipher);
+  return fmt::format("{}_{}_{}tickets_{}_{}", name_of(version), name_of(role), tickets,
+                     start == Start::kFresh ? "fresh" : "resumed", name_of(aead));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, HandoverMatrix,
@@ -330,7 +335,11 @@ TEST_P(HandoverMoment, ByteByByte) {
 
 INSTANTIATE_TEST_SUITE_P(All, HandoverMoment,
                          testing::Combine(testing::ValuesIn(ktls::kVersions),
-                                          testing::Values(Role::kAccept, Role::kConnect)));
+                                          testing::Values(Role::kAccept, Role::kConnect)),
+                         [](const auto& point) {
+                           return fmt::format("{}_{}", name_of(std::get<0>(point.param)),
+                                              name_of(std::get<1>(point.param)));
+                         });
 
 class HandoverKeyUpdate : public testing::TestWithParam<ktls::Aead> {};
 
@@ -361,7 +370,8 @@ TEST_P(HandoverKeyUpdate, IsFollowed) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, HandoverKeyUpdate, testing::ValuesIn(ktls::kAeads));
+INSTANTIATE_TEST_SUITE_P(All, HandoverKeyUpdate, testing::ValuesIn(ktls::kAeads),
+                         [](const auto& point) { return name_of(point.param); });
 
 }  // namespace
 }  // namespace ktrunk::test

@@ -22,6 +22,7 @@ struct Mix {
   const char* callee;
   int version = TLS1_3_VERSION;  // of the caller's TLS
 };
+void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 
 std::string lower(std::string text) {
   for (char& c : text) c = static_cast<char>(std::tolower(c));

@@ -57,6 +57,7 @@ struct Ending {
   Sees sees;
   void (*end)(TlsStream& stream);
 };
+void PrintTo(const Ending& ending, std::ostream* out) { *out << ending.name; }
 
 void reset(int fd) {
   const linger now = {.l_onoff = 1, .l_linger = 0};
