@@ -67,7 +67,9 @@ struct Gathering {
 
 Result<Child> Child::start(Role role, AcceptList accept) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+#ifndef __SANITIZE_ADDRESS__  // its leak check traces the process
   ::prctl(PR_SET_DUMPABLE, 0);
+#endif
   for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_IGN);
   if (::fcntl(kChannelDescriptor, F_SETFD, FD_CLOEXEC) != 0)
     return fail("this program is started by ktrunkd, with its channel as descriptor {}", kChannelDescriptor);

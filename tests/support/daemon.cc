@@ -68,6 +68,10 @@ Status Daemon::stop() {
   if (exit->code != 0) return fail("ktrunkd {}\n{}", exit_text(*exit), evidence());
   if (!eventually([&] { return process_.others_in_group().empty(); }, milliseconds(2'000)))
     return fail("ktrunkd left processes behind\n{}", evidence());
+  // In a build with sanitizers: what one of them found in any of the processes.
+  const std::string text = log();
+  if (text.find("Sanitizer:") != std::string::npos || text.find("runtime error:") != std::string::npos)
+    return fail("a sanitizer complains\n{}", evidence());
   return {};
 }
 
