@@ -199,7 +199,7 @@ void Message::parse(std::string_view bytes, Carrier carrier) {
   reset(bytes);
   if (!index_headers()) {
     set_defect(400, "No end of the header section");
-    if (bytes.empty()) bytes_ = std::string_view("", 0);
+    if (bytes.empty()) bytes_ = "";  // offsets are counted from it: not from a null pointer
     return;
   }
   find_body(carrier);
