@@ -2,30 +2,31 @@
 
 namespace ktrunk::ipc {
 
-bool SendGate::begin_record(WorkerIndex self) {
-  const auto owned_by_other = [&] {
-    const std::uint32_t owner = owner_.load();
-    return owner != 0 && (owner & ~kWriting) != owned_by(self);
-  };
+// The owner as a set of one, or nobody when it is free or self's.
+WorkerMask SendGate::owner_other_than(WorkerIndex self) const {
+  const std::uint32_t owner = owner_.load() & ~kWriting;
+  if (owner == 0 || owner == owned_by(self)) return 0;
+  return mask_of(WorkerIndex{static_cast<std::uint8_t>(owner - 1)});
+}
+
+SendGate::Begin SendGate::begin_record(WorkerIndex self) {
   for (;;) {
     in_flight_[self.value].store(1);
-    if (!owned_by_other()) [[likely]] {
+    if (owner_other_than(self) == 0) [[likely]] {
       if (waiting_[self.value].load(std::memory_order_relaxed) != 0) waiting_[self.value].store(0);
-      return true;
+      return {true, 0};
     }
     in_flight_[self.value].store(0);
     waiting_[self.value].store(1);
-    // The owner may have released before it could see the flag: then nobody will ring, so try once more.
-    if (owned_by_other()) return false;
+    // The owner may have seen the flag while it was set, and wait for the ring of its end. Or it may have released
+    // before it could see that we wait: then nobody will ring us, so try once more.
+    if (const WorkerMask owner = owner_other_than(self); owner != 0) return {false, owner};
   }
 }
 
 WorkerMask SendGate::end_record(WorkerIndex self) {
   in_flight_[self.value].store(0);
-  const std::uint32_t owner = owner_.load() & ~kWriting;
-  if (owner == 0 || owner == owned_by(self)) [[likely]]
-    return 0;
-  return mask_of(WorkerIndex{static_cast<std::uint8_t>(owner - 1)});
+  return owner_other_than(self);
 }
 
 bool SendGate::acquire(WorkerIndex self) {

@@ -4,8 +4,10 @@
 // message longer than a record, and every send on plain TCP, needs the connection to itself for several sends: its
 // sender takes the gate, waits until the records of others that are in flight have gone, sends, and gives it back.
 //
-//   record sender   begin_record: in_flight[w] = 1, then look at owner; owned by another -> in_flight[w] = 0, wait
-//                   end_record:   in_flight[w] = 0, then look at owner; owned by another -> ring that owner's doorbell
+//   record sender   begin_record: in_flight[w] = 1, then look at owner; owned by another -> take it back, wait
+//                   end_record:   take it back
+//                   taking back:  in_flight[w] = 0, then look at owner; owned by another -> ring that owner's doorbell,
+//                                 for it may have seen the 1 and be waiting, also when no record was sent
 //   gate owner      acquire:      owner 0 -> w + 1;  quiescent: every other in_flight is 0;  start_writing;  release
 //
 // All of these are sequentially consistent: of a record sender's (store in_flight, load owner) and an owner's (store
@@ -32,8 +34,12 @@ static_assert(kMaxWorkers <= 32);
 
 class SendGate {
  public:
-  // Before sending a record. False: the gate is owned by another; the worker's doorbell will ring on its release.
-  [[nodiscard]] bool begin_record(WorkerIndex self);
+  struct Begin {
+    bool granted;     // false: the gate is owned by another; the worker's doorbell will ring on its release
+    WorkerMask ring;  // whom to ring
+  };
+  // Before sending a record.
+  [[nodiscard]] Begin begin_record(WorkerIndex self);
   // After that send has completed, however it went. Returns whom to ring: the owner that may be waiting, or nobody.
   [[nodiscard]] WorkerMask end_record(WorkerIndex self);
 
@@ -60,6 +66,7 @@ class SendGate {
   static constexpr std::uint32_t kWriting = 0x100;
   static constexpr std::uint32_t owned_by(WorkerIndex worker) { return worker.value + 1u; }
   [[nodiscard]] WorkerMask waiters() const;
+  [[nodiscard]] WorkerMask owner_other_than(WorkerIndex self) const;
 
   std::atomic<std::uint32_t> owner_{0};  // 0: free; worker + 1, with kWriting once its first octet may have gone
   std::array<std::atomic<std::uint8_t>, kMaxWorkers> in_flight_{};

@@ -71,8 +71,10 @@ void Sender::start(Connection& connection, Clock::time_point now) {
     }
     if (!gate.quiescent(self_)) return wait();
     gate.start_writing(self_);
-  } else if (!gate.begin_record(self_)) {
-    return wait();
+  } else {
+    const auto [granted, ring] = gate.begin_record(self_);
+    rings_ |= ring;
+    if (!granted) return wait();
   }
   if (connection.sending == Connection::Sending::kWaiting) std::erase(waiting_, &connection);
   connection.sending = Connection::Sending::kInFlight;

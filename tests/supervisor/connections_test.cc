@@ -205,7 +205,7 @@ TEST_F(ConnectionsTest, ADeathInTheMiddleOfALongMessageClosesItsConnection) {
   ASSERT_EQ(home(id), w1);
   ipc::SendGate& gate = region.slot(id.slot).gate;
   ASSERT_TRUE(gate.acquire(w0));
-  EXPECT_FALSE(gate.begin_record(w1));
+  EXPECT_FALSE(gate.begin_record(w1).granted);
   gate.start_writing(w0);
   connections.worker_ended(w0);
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
