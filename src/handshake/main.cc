@@ -1,8 +1,6 @@
 // ktrunkd-handshake: the one process with OpenSSL and the private keys. The supervisor starts it with its channel as
 // descriptor 3. By hand it only checks what no other process can: that certificates, keys and ciphers of a
 // configuration work (`ktrunkd-handshake --check FILE`).
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -20,18 +18,9 @@ namespace {
 
 using namespace ktrunk;
 
-// A relay takes two descriptors.
-void raise_descriptor_limit() {
-  rlimit files = {};
-  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
-  files.rlim_cur = files.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &files);
-}
-
 Status serve() {
   auto child = ipc::Child::start(ipc::Role::kHandshake, handshake::Process::accept_list());
   if (!child) return std::unexpected(child.error());
-  raise_descriptor_limit();
   auto setup = child->wait_for_setup();
   if (!setup) return std::unexpected(setup.error());
   log::init("handshake", setup->config.log_format, setup->config.log_level);

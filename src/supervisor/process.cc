@@ -51,7 +51,8 @@ Result<Fd> watch_signals() {
   return fd;
 }
 
-// Every process holds a descriptor per connection: take what the hard limit allows, and say when it is not enough.
+// Every process holds a descriptor per connection, and the children inherit the limit: take what the hard limit allows,
+// and say when it is not enough.
 void raise_descriptor_limit(const config::Config& config) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -134,7 +135,7 @@ Status Process::run() {
     if (auto status = loop_->turn(1h); !status) return status;
   }
   log::info("ktrunkd ended");
-  return outcome_;
+  return {};
 }
 
 void Process::on_signals() {

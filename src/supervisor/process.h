@@ -26,8 +26,7 @@ class Process final : private ChildMail {
                                                                const Programs& programs, std::string version);
   ~Process() override;
 
-  // Runs until a signal asks for the end and all is closed. An error: a child could not be started, or said that the
-  // configuration is wrong.
+  // Runs until a signal asks for the end and all is closed. An error: a child could not be started, or epoll failed.
   [[nodiscard]] Status run();
 
  private:
@@ -99,7 +98,6 @@ class Process final : private ChildMail {
   Clock::time_point quiet_since_{};
   std::uint64_t messages_seen_ = 0;
   bool handshake_idle_ = false;
-  Status outcome_;
 };
 
 }  // namespace ktrunk::supervisor

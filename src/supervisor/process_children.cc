@@ -1,7 +1,6 @@
 // The supervisor's children: started, given what they need, listened to, and started again when they die.
 #include <fcntl.h>
 #include <sys/wait.h>
-#include <sysexits.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,8 +14,8 @@
 namespace ktrunk::supervisor {
 namespace {
 
-Result<Fd> copy_of(const Fd& fd) {
-  Fd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+Result<Fd> copy_of(int fd) {
+  Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy.valid()) return fail_errno(errno, "duplicate a descriptor");
   return copy;
 }
@@ -99,24 +98,23 @@ Status Process::on_hello(std::size_t index) {
   ChildProcess& child = children_[index];
   if (child.ready()) return fail("a second Hello");
   const bool is_worker = child.role() == ipc::Role::kWorker;
-  const auto give = [&](ipc::Setup setup, const Fd& descriptor) -> Status {
+  const auto give = [&](ipc::Setup setup, int descriptor) -> Status {
     auto copy = copy_of(descriptor);
     if (!copy) return std::unexpected(copy.error());
     return child.channel()->send(setup, std::move(*copy));
   };
   using What = ipc::Setup::What;
-  if (auto s = give({.what = What::kConfig, .path = ipc::Text<256>(config_.path)}, config_memory_); !s) return s;
-  const Fd region(::fcntl(region_.descriptor(), F_DUPFD_CLOEXEC, 0));
-  if (auto s = give({.what = What::kRegion}, region); !s) return s;
+  if (auto s = give({.what = What::kConfig, .path = ipc::Text<256>(config_.path)}, config_memory_.get()); !s) return s;
+  if (auto s = give({.what = What::kRegion}, region_.descriptor()); !s) return s;
   for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
     const bool udp = config_.listeners[listener].transport == config::Transport::kUdp;
     if (udp != is_worker) continue;
     const ListenerId id{static_cast<std::uint16_t>(listener)};
-    if (auto s = give({.what = What::kListener, .listener = id}, listeners_[listener]); !s) return s;
+    if (auto s = give({.what = What::kListener, .listener = id}, listeners_[listener].get()); !s) return s;
   }
   for (std::size_t worker = 0; is_worker && worker < doorbells_.size(); ++worker) {
     const WorkerIndex id{static_cast<std::uint8_t>(worker)};
-    if (auto s = give({.what = What::kDoorbell, .worker = id}, doorbells_[worker]); !s) return s;
+    if (auto s = give({.what = What::kDoorbell, .worker = id}, doorbells_[worker].get()); !s) return s;
   }
   const WorkerIndex self = is_worker ? WorkerIndex{static_cast<std::uint8_t>(index - 1)} : WorkerIndex{};
   if (auto s = child.channel()->send(ipc::Ready{.worker = self}); !s) return s;
@@ -153,10 +151,6 @@ void Process::on_child_end(std::size_t index, int wait_status) {
     return;
   }
   const bool signalled = WIFSIGNALED(wait_status);
-  if (!signalled && WEXITSTATUS(wait_status) == EX_CONFIG) {
-    outcome_ = fail("{} cannot use the configuration; its message is above", child.name());
-    return stop_children();
-  }
   const int code = signalled ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
   log::error("{} (pid {}) ended by {} {}; starting it again", child.name(), pid, signalled ? "signal" : "exit status",
              code);
