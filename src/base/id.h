@@ -16,11 +16,12 @@ struct Id {
   friend constexpr auto operator<=>(Id, Id) = default;
 };
 
-using WorkerIndex = Id<struct WorkerTag, std::uint8_t>;      // 0 .. workers - 1
-using TrunkId = Id<struct TrunkTag, std::uint16_t>;          // place among the configuration's [[trunk]] tables
-using ListenerId = Id<struct ListenerTag, std::uint16_t>;    // place among the configuration's [[listen]] tables
-using SlotIndex = Id<struct SlotTag, std::uint32_t>;         // place in the connection table
-using Generation = Id<struct GenerationTag, std::uint32_t>;  // counts the lives of a slot
+using WorkerIndex = Id<struct WorkerTag, std::uint8_t>;        // 0 .. workers - 1
+using HandshakeIndex = Id<struct HandshakeTag, std::uint8_t>;  // 0 .. handshake_processes - 1
+using TrunkId = Id<struct TrunkTag, std::uint16_t>;            // place among the configuration's [[trunk]] tables
+using ListenerId = Id<struct ListenerTag, std::uint16_t>;      // place among the configuration's [[listen]] tables
+using SlotIndex = Id<struct SlotTag, std::uint32_t>;           // place in the connection table
+using Generation = Id<struct GenerationTag, std::uint32_t>;    // counts the lives of a slot
 
 // One connection, for ever: a slot is used again, the pair is not (until 2^32 lives of one slot have passed).
 struct ConnectionId {

@@ -12,9 +12,18 @@ namespace {
 
 constexpr std::size_t kMostBytes = 8u << 20;  // a system's bundle of authorities is about a quarter of a megabyte
 
-// RFC 7468: what every file of the kind has somewhere.
+// RFC 7468: what every file of the kind has somewhere; DER has no such mark.
 std::string_view pem_mark(FileReference::Kind kind) {
-  return kind == FileReference::Kind::kPrivateKey ? "PRIVATE KEY-----" : "-----BEGIN CERTIFICATE-----";
+  switch (kind) {
+    case FileReference::Kind::kPrivateKey:
+      return "PRIVATE KEY-----";
+    case FileReference::Kind::kRevocations:
+      return "-----BEGIN X509 CRL-----";
+    case FileReference::Kind::kOcspResponse:
+      return "";
+    default:
+      return "-----BEGIN CERTIFICATE-----";
+  }
 }
 
 std::string_view kind_text(FileReference::Kind kind) {
@@ -25,6 +34,10 @@ std::string_view kind_text(FileReference::Kind kind) {
       return "a PEM private key";
     case FileReference::Kind::kAuthorities:
       return "PEM certificates of authorities";
+    case FileReference::Kind::kRevocations:
+      return "PEM certificate revocation lists";
+    case FileReference::Kind::kOcspResponse:
+      return "an OCSP response (DER)";
   }
   std::unreachable();
 }

@@ -19,6 +19,7 @@
 namespace ktrunk::config {
 
 inline constexpr unsigned kMaxWorkers = 32;
+inline constexpr unsigned kMaxHandshakeProcesses = 8;
 inline constexpr unsigned kMaxTrunkConnections = 32;
 inline constexpr std::size_t kMaxTargets = 16;               // of one trunk
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
@@ -31,6 +32,22 @@ enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
 
 enum class ClientVerification : std::uint8_t { kOff, kOptional, kRequire };
 
+// What a client certificate's extended key usage must allow. Public CAs no longer issue certificates for clients: `any`
+// takes those for servers too.
+enum class ClientPurpose : std::uint8_t { kClient, kAny };
+
+// ALPN (RFC 7301) with the protocol "sip/2". As a server, accept: chosen when offered, and a client that offers only
+// others is refused; require: also one that offers none. As a client, accept and require offer it; require insists.
+enum class Alpn : std::uint8_t { kOff, kAccept, kRequire };
+
+// A further certificate of a listener, chosen by the name that the client asks for (SNI, RFC 6066 3).
+struct Certificate {
+  std::string certificate;         // PEM chain
+  std::string key;                 // PEM private key
+  std::string ocsp;                // DER OCSP response to staple; may be empty
+  std::vector<std::string> names;  // host names, or "*.example.com"; empty: those in the certificate
+};
+
 // Who encrypts: the kernel, or the handshake process between the socket and a Unix socket pair (relay).
 // auto takes the kernel where kernel and cipher suite allow, else relay.
 enum class RecordLayer : std::uint8_t { kAuto, kKernel, kRelay };
@@ -40,10 +57,14 @@ struct Tls {
   std::string certificate;   // PEM chain; may be empty for a trunk (no client certificate)
   std::string key;           // PEM private key
   std::string ca;            // PEM bundle; empty on a trunk: the system's
+  std::string crl;           // PEM file of CRLs; empty: revocation is not checked
+  std::string ocsp;          // DER OCSP response for `certificate`, stapled (RFC 6066 8); listeners only
+  std::string groups;        // key exchange groups in OpenSSL's words, "X25519:P-256"; empty: OpenSSL's own
   std::string ciphers;       // TLS 1.2 cipher list in OpenSSL's words; empty: ktrunk's AEAD suites
   std::string ciphersuites;  // TLS 1.3 suites in OpenSSL's words; empty: ktrunk's own
   bool allow_tls12 = true;   // min_version = "1.2" | "1.3"
   bool allow_tls13 = true;   // max_version = "1.2" | "1.3"
+  Alpn alpn = Alpn::kOff;    // default: a listener accepts, a trunk offers nothing
 };
 
 struct Listener {
@@ -53,8 +74,10 @@ struct Listener {
   std::string advertise_host;  // in Via and Record-Route, IPv6 in brackets; default: the bound address
   std::uint16_t advertise_port = 0;
   Tls tls;
+  std::vector<Certificate> certificates;  // beside tls.certificate, which serves every other name
   ClientVerification verify_client = ClientVerification::kOff;
-  unsigned tickets = 2;  // TLS 1.3 session tickets sent after a handshake
+  ClientPurpose client_purpose = ClientPurpose::kClient;
+  unsigned tickets = 2;  // TLS 1.3 session tickets sent after a handshake; 0: no resumption at all
 };
 
 struct Target {
@@ -90,11 +113,16 @@ struct Limits {
   std::chrono::milliseconds partial_message{10'000};  // the rest of a begun message must come within this
   std::chrono::milliseconds handshake{10'000};        // from accept or connect to the handoff
   std::chrono::milliseconds drain{5'000};             // from SIGTERM to the end
+  std::uint32_t handshakes = 4096;                    // in progress at once, of all peers and processes together
+  std::uint32_t handshakes_per_address = 64;          // in progress at once, of one address
+  std::uint32_t handshake_rate = 100;                 // begun per second by one address; a burst of as many
+  std::uint32_t connections_per_address = 4096;       // accepted and open, of one address
+  std::uint32_t key_records = 1u << 23;               // records under one key of one direction (RFC 8446 5.5)
 };
 
 // A file that the configuration names, and where it does, for messages about the file itself.
 struct FileReference {
-  enum class Kind : std::uint8_t { kCertificate, kPrivateKey, kAuthorities };
+  enum class Kind : std::uint8_t { kCertificate, kPrivateKey, kAuthorities, kRevocations, kOcspResponse };
 
   Kind kind = Kind::kCertificate;
   std::string file;  // absolute
@@ -103,8 +131,11 @@ struct FileReference {
 };
 
 struct Config {
-  std::string path;      // of the file, for messages
-  unsigned workers = 0;  // resolved: 1 .. kMaxWorkers; default one per processor that is online
+  std::string path;                  // of the file, for messages
+  unsigned workers = 0;              // resolved: 1 .. kMaxWorkers; default one per processor that is online
+  unsigned handshake_processes = 1;  // 1 .. kMaxHandshakeProcesses
+  std::string user = "nobody";       // whom workers run as when ktrunkd is root
+  std::chrono::milliseconds ticket_rotation{3'600'000};  // a new key for session tickets; the last one still opens them
   RecordLayer record_layer = RecordLayer::kAuto;
   std::string control_socket = "/run/ktrunk/control.sock";
   log::Format log_format = log::Format::kText;

@@ -41,7 +41,8 @@ unsigned collect_descriptors(msghdr& message, Fd& first) {
 
 const Shape* shape_of(Kind kind) {
   return find_shape<Hello, Setup, Ready, Stop, Established, Admitted, Refused, Gone, Drain, Idle, Resolved, Offer, Held,
-                    Start, Fault, Close, Released>(kind);
+                    Start, Fault, Close, Released, HandshakeOctets, PostHandshake, SendControl, ControlSent,
+                    InstallTransmit, Resume, Renew, Retire, Reload, Reloaded>(kind);
 }
 
 Result<std::pair<Fd, Fd>> Channel::pair() {
@@ -54,7 +55,7 @@ Result<std::pair<Fd, Fd>> Channel::pair() {
 Status Channel::enqueue(Kind kind, const void* body, std::size_t bytes, Fd descriptor) {
   Pending& pending = queue_.emplace_back();
   pending.header = Header{.kind = kind, .body_bytes = static_cast<std::uint32_t>(bytes)};
-  std::memcpy(pending.body.data(), body, bytes);
+  pending.body.assign(static_cast<const std::byte*>(body), static_cast<const std::byte*>(body) + bytes);
   pending.descriptor = std::move(descriptor);
   return flush();
 }
@@ -148,6 +149,24 @@ std::string_view fault_text(FaultReason reason) {
       return "the rest of a message did not come in time";
     case FaultReason::kStalled:
       return "the peer took nothing for too long";
+    case FaultReason::kBadAlert:
+      return "the peer sent an alert record that is no alert";
+    case FaultReason::kBadHandshake:
+      return "the peer sent a malformed handshake message";
+    case FaultReason::kUnexpectedHandshake:
+      return "the peer sent a handshake message that has no place after the handshake";
+    case FaultReason::kBadKeyUpdate:
+      return "the peer sent a KeyUpdate with an illegal value";
+    case FaultReason::kNoRekey:
+      return "the peer updated its keys (KeyUpdate), which kernels before Linux 6.14 cannot follow; run a newer "
+             "kernel, "
+             "or record_layer = \"relay\"";
+    case FaultReason::kKeysFailed:
+      return "new keys could not be installed in the kernel";
+    case FaultReason::kControlFlood:
+      return "the peer sends control or empty records without end";
+    case FaultReason::kKeyLimit:
+      return "its keys have protected limits.key_records records and cannot be renewed";
   }
   return "unknown reason";
 }

@@ -8,6 +8,7 @@
 #include <deque>
 #include <initializer_list>
 #include <utility>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -83,7 +84,7 @@ class Channel {
  private:
   struct Pending {
     Header header;
-    std::array<std::byte, kMaxBodyBytes> body;
+    std::vector<std::byte> body;
     Fd descriptor;
   };
   [[nodiscard]] Status enqueue(Kind kind, const void* body, std::size_t bytes, Fd descriptor);

@@ -34,6 +34,7 @@ struct Gathering {
   std::optional<SharedRegion> region;
   std::array<Fd, kMaxWorkers> doorbells;
   std::vector<std::pair<ListenerId, Fd>> listeners;
+  Fd vault;
 
   Status take(const Setup& setup, Fd descriptor) {
     switch (setup.what) {
@@ -57,6 +58,9 @@ struct Gathering {
       case Setup::What::kDoorbell:
         if (setup.worker.value >= kMaxWorkers) return fail("a doorbell of worker {}", setup.worker.value);
         doorbells[setup.worker.value] = std::move(descriptor);
+        return {};
+      case Setup::What::kVault:
+        vault = std::move(descriptor);
         return {};
     }
     return fail("an unknown kind of setup, {}", static_cast<unsigned>(setup.what));
@@ -99,6 +103,8 @@ Result<ChildSetup> Child::wait_for_setup() {
       return ChildSetup{.config = std::move(*gathering.config),
                         .region = std::move(*gathering.region),
                         .worker = packet.as<Ready>().worker,
+                        .handshake = packet.as<Ready>().handshake,
+                        .vault = std::move(gathering.vault),
                         .doorbells = std::move(gathering.doorbells),
                         .listeners = std::move(gathering.listeners)};
     } else {

@@ -22,6 +22,8 @@ struct ChildSetup {
   config::Config config;
   SharedRegion region;
   WorkerIndex worker;                     // of a worker
+  HandshakeIndex handshake;               // of a handshake process
+  Fd vault;                               // to a handshake process
   std::array<Fd, kMaxWorkers> doorbells;  // to a worker
   std::vector<std::pair<ListenerId, Fd>>
       listeners;  // stream listeners to the handshake process, UDP sockets to workers

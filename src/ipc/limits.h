@@ -9,6 +9,7 @@
 namespace ktrunk::ipc {
 
 inline constexpr unsigned kMaxWorkers = config::kMaxWorkers;
+inline constexpr unsigned kMaxHandshakeProcesses = config::kMaxHandshakeProcesses;
 inline constexpr unsigned kMaxTrunkConnections = config::kMaxTrunkConnections;  // of one trunk
 inline constexpr std::size_t kMaxTargets = config::kMaxTargets;
 

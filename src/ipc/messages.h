@@ -5,15 +5,25 @@
 // a kind that the receiver's accept-list does not name ends that peer (channel.h).
 //
 //   supervisor -> any child      Setup (once per descriptor: configuration, region, listeners, doorbells), Ready, Stop
-//   handshake  -> supervisor     Hello, Established +fd, Resolved, Idle
-//   supervisor -> handshake      Admitted, Refused, Gone, Drain
-//   supervisor -> worker         Offer +fd, Start, Close
-//   worker     -> supervisor     Hello, Held, Fault, Released
+//   handshake  -> supervisor     Hello, Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
+//   supervisor -> handshake      Admitted, Refused, Gone, Drain, PostHandshake +fd, InstallTransmit +fd, Renew, Reload
+//   supervisor -> worker         Offer +fd, Start, Close, SendControl, Resume
+//   worker     -> supervisor     Hello, Held, Fault, Released, HandshakeOctets, ControlSent
 //
 // The life of a connection: Established +fd -> the supervisor claims a slot of the connection table, keeps a duplicate,
 // answers Admitted -> Offer +fd to every worker -> Held from every worker -> the slot is open, Start to its home
 // worker. Then Fault (from any worker), or the supervisor's own wish -> Close to the workers -> Released by every
 // worker -> the slot is free, Gone to the handshake process.
+//
+// Handshake records after the handshake (kernel connections only; `handshake` is the process that owns the connection):
+//   ticket            home worker: HandshakeOctets -> PostHandshake -> handshake: Resume{kReceive}
+//   their KeyUpdate   the same, the kernel has paused receiving; new receive keys in -> Resume{kReceiveRekeyed}
+//   our KeyUpdate     handshake: SendControl{kHoldSends} -> home worker takes the connection's gate, sends the record,
+//                     keeps the gate: ControlSent -> InstallTransmit +fd -> keys in -> Resume{kSendRekeyed}: gate free
+//   key limit         supervisor: Renew -> a KeyUpdate as above; or a new connection with Established.replaces; or
+//   Retire
+// The supervisor keeps what the handshake process has not answered, and tells a successor again: every step may be
+// repeated.
 #pragma once
 
 #include <array>
@@ -49,6 +59,16 @@ enum class Kind : std::uint16_t {
   kFault,
   kClose,
   kReleased,
+  kHandshakeOctets,
+  kPostHandshake,
+  kSendControl,
+  kControlSent,
+  kInstallTransmit,
+  kResume,
+  kRenew,
+  kRetire,
+  kReload,
+  kReloaded,
 };
 
 struct Header {
@@ -110,17 +130,19 @@ struct Setup {
     kRegion,    // memfd of the shared region
     kListener,  // listening stream socket (to the handshake process) or bound UDP socket (to workers), of `listener`
     kDoorbell,  // eventfd of worker `worker`: readable when it has something to look at in the shared region
+    kVault,     // memory of the vault (vault.h), to handshake processes alone
   } what = What::kConfig;
   WorkerIndex worker;   // kDoorbell
   ListenerId listener;  // kListener
   Text<256> path;       // kConfig: the file's name, for messages
 };
 
-// supervisor -> child: all Setup messages have been sent; begin. For a worker: you are `worker`.
+// supervisor -> child: all Setup messages have been sent; begin. You are `worker`, or `handshake`.
 struct Ready {
   static constexpr Kind kKind = Kind::kReady;
   static constexpr unsigned kDescriptors = 0;
   WorkerIndex worker;
+  HandshakeIndex handshake;
 };
 
 // supervisor -> child: end now; every connection has been closed before.
@@ -136,6 +158,9 @@ struct Established {
   static constexpr Kind kKind = Kind::kEstablished;
   static constexpr unsigned kDescriptors = 1;
   std::uint64_t reference = 0;
+  // A connection of the same trunk whose place this one takes: when this one is open the other is retired, as by
+  // Retire. Not valid: none.
+  ConnectionId replaces;
   ConnectionInfo info;
 };
 
@@ -147,15 +172,20 @@ struct Admitted {
   ConnectionId connection;
 };
 
-// supervisor -> handshake: the connection table is full; the connection has been closed.
+// supervisor -> handshake: there is no place for the connection; it has been closed.
 struct Refused {
   static constexpr Kind kKind = Kind::kRefused;
   static constexpr unsigned kDescriptors = 0;
   std::uint64_t reference = 0;
+  enum class Why : std::uint8_t {
+    kTableFull,
+    kAddressFull
+  } why = Why::kTableFull;  // limits.max_connections, ..._per_address
 };
 
-// supervisor -> handshake: every process has closed the connection. reference is 0 when an earlier handshake process
-// made it; the trunk says who wants a new one.
+// supervisor -> handshake: every process has closed the connection. It goes to the process that owned it, and a trunk's
+// also to the one that keeps the trunk (trunk modulo handshake processes) if that is another. reference is 0 when an
+// earlier life of the process made it; the trunk says who wants a new one.
 struct Gone {
   static constexpr Kind kKind = Kind::kGone;
   static constexpr unsigned kDescriptors = 0;
@@ -163,6 +193,8 @@ struct Gone {
   ConnectionId connection;
   TrunkId trunk;
   ConnectionInfo::Role role = ConnectionInfo::Role::kAccepted;
+  // kAtOnce: it ended for a reason that a new connection does away with; do not wait before making it.
+  enum class Again : std::uint8_t { kAfterWait, kAtOnce } again = Again::kAfterWait;
 };
 
 // supervisor -> handshake: no new connections from now on, neither accepted nor made; give up handshakes in progress.
@@ -211,19 +243,27 @@ struct Start {
 };
 
 enum class FaultReason : std::uint8_t {
-  kCloseNotify,       // the peer said close_notify, or FIN on plain TCP: it is done sending, orderly
-  kTruncated,         // FIN without close_notify
-  kAlert,             // fatal alert from the peer; detail is its description
-  kReset,             // a socket error; detail is errno
-  kBadRecord,         // EBADMSG, EMSGSIZE: not a record of this connection
-  kUnexpectedRecord,  // a control record that cannot be served here; detail is the record type
-  kBadFraming,        // the SIP stream cannot be framed any more
-  kPartialMessage,    // the rest of a message did not come in time
-  kStalled,           // the peer took nothing for too long
+  kCloseNotify,          // the peer said close_notify, or FIN on plain TCP: it is done sending, orderly
+  kTruncated,            // FIN without close_notify
+  kAlert,                // fatal alert from the peer; detail is its description
+  kReset,                // a socket error; detail is errno
+  kBadRecord,            // EBADMSG, EMSGSIZE: not a record of this connection
+  kUnexpectedRecord,     // a control record that cannot be served here; detail is the record type
+  kBadFraming,           // the SIP stream cannot be framed any more
+  kPartialMessage,       // the rest of a message did not come in time
+  kStalled,              // the peer took nothing for too long
+  kBadAlert,             // an alert record that is no alert
+  kBadHandshake,         // a handshake message after the handshake that has not its form; detail is its type
+  kUnexpectedHandshake,  // one that has no place after the handshake; detail is its type
+  kBadKeyUpdate,         // a KeyUpdate with an illegal request_update
+  kNoRekey,              // a KeyUpdate, which this kernel cannot follow
+  kKeysFailed,           // new keys could not be installed; detail is errno
+  kControlFlood,         // control or empty records without end
+  kKeyLimit,             // its keys are used up and cannot be renewed
 };
 [[nodiscard]] std::string_view fault_text(FaultReason reason);
 
-// worker -> supervisor: the connection has come to its end, as seen by the sender.
+// worker or handshake -> supervisor: the connection has come to its end, as seen by the sender.
 struct Fault {
   static constexpr Kind kKind = Kind::kFault;
   static constexpr unsigned kDescriptors = 0;
@@ -252,6 +292,99 @@ struct Released {
   ConnectionId connection;
 };
 
+// ---- records other than data, after the handshake
+
+// worker (home) -> supervisor: octets of a handshake record, in order. After the last octets of a record nothing more
+// is received until Resume, unless the kernel has more already.
+struct HandshakeOctets {
+  static constexpr Kind kKind = Kind::kHandshakeOctets;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+  std::uint16_t bytes = 0;
+  enum class Place : std::uint8_t { kMore, kEndOfRecord } place = Place::kEndOfRecord;
+  std::array<std::byte, 2048> octets;  // `bytes` of them
+};
+
+// supervisor -> handshake: the same, with the connection's socket, for new receive keys.
+struct PostHandshake {
+  static constexpr Kind kKind = Kind::kPostHandshake;
+  static constexpr unsigned kDescriptors = 1;
+  HandshakeOctets record;
+};
+
+// handshake -> supervisor -> home worker: send one control record, behind what is queued.
+struct SendControl {
+  static constexpr Kind kKind = Kind::kSendControl;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+  std::uint8_t record_type = 0;  // ContentType
+  std::uint8_t bytes = 0;
+  // kHoldSends: with the gate, which stays taken after it: the next record of any worker is under new keys.
+  enum class After : std::uint8_t { kGoOn, kHoldSends } after = After::kGoOn;
+  std::array<std::byte, 8> octets{};
+};
+
+// worker (home) -> supervisor: a SendControl with kHoldSends is with the kernel, and nobody sends.
+struct ControlSent {
+  static constexpr Kind kKind = Kind::kControlSent;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+};
+
+// supervisor -> handshake: install the next transmit keys on this socket, then Resume{kSendRekeyed} (or Fault).
+struct InstallTransmit {
+  static constexpr Kind kKind = Kind::kInstallTransmit;
+  static constexpr unsigned kDescriptors = 1;
+  ConnectionId connection;
+};
+
+// handshake -> supervisor -> home worker.
+struct Resume {
+  static constexpr Kind kKind = Kind::kResume;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+  enum class What : std::uint8_t {
+    kReceive,         // the handshake record has been dealt with: receive again
+    kReceiveRekeyed,  // the same, under new keys
+    kSendRekeyed,     // the transmit keys are in: give the gate back
+  } what = What::kReceive;
+};
+
+// supervisor -> handshake: a direction's key has protected limits.key_records records.
+struct Renew {
+  static constexpr Kind kKind = Kind::kRenew;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint64_t reference = 0;
+  ConnectionId connection;
+  enum class Which : std::uint8_t { kTransmit, kReceive } which = Which::kTransmit;
+};
+
+// handshake -> supervisor: no new traffic on this connection; close it, in order, once it is quiet (limits.drain at
+// most).
+struct Retire {
+  static constexpr Kind kKind = Kind::kRetire;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+};
+
+// supervisor -> handshake: certificates, keys, CAs and CRLs are to be read again. kPrepare: read and check them beside
+// those in force, answer Reloaded. When all processes could, kCommit: new handshakes use them. Else kDiscard.
+struct Reload {
+  static constexpr Kind kKind = Kind::kReload;
+  static constexpr unsigned kDescriptors = 0;
+  enum class Step : std::uint8_t { kPrepare, kCommit, kDiscard } step = Step::kPrepare;
+  std::uint32_t number = 0;  // of this reload
+};
+
+// handshake -> supervisor: the answer to kPrepare.
+struct Reloaded {
+  static constexpr Kind kKind = Kind::kReloaded;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint32_t number = 0;
+  enum class Outcome : std::uint8_t { kReady, kFailed } outcome = Outcome::kReady;
+  Text<1024> what;  // kFailed: why; kReady: warnings, one per line
+};
+
 // A body that may be sent: plain bytes, small, and it says its kind.
 template <typename T>
 concept Body = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> && requires {
@@ -259,8 +392,10 @@ concept Body = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &
   { T::kDescriptors } -> std::convertible_to<unsigned>;
 };
 
-inline constexpr std::size_t kMaxBodyBytes = 480;
+inline constexpr std::size_t kMaxBodyBytes = 2176;
 static_assert(Body<Established> && sizeof(Established) <= kMaxBodyBytes);
 static_assert(Body<Setup> && sizeof(Setup) <= kMaxBodyBytes);
+static_assert(Body<PostHandshake> && sizeof(PostHandshake) <= kMaxBodyBytes);
+static_assert(Body<Reloaded> && sizeof(Reloaded) <= kMaxBodyBytes);
 
 }  // namespace ktrunk::ipc

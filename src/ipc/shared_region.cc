@@ -14,7 +14,7 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b7472756e6b0001;  // "ktrunk", layout 1
+constexpr std::uint64_t kMagic = 0x6b7472756e6b0002;  // "ktrunk", layout 2
 
 struct alignas(64) RegionHeader {
   std::uint64_t magic;
@@ -28,16 +28,16 @@ constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 
 
 // Where each part begins. Parts are page-aligned, so that what is never used never costs memory.
 struct Offsets {
-  std::size_t slots, trunks, workers, handshake, sent, end;
+  std::size_t slots, trunks, workers, handshakes, sent, end;
 };
 Offsets offsets_of(const RegionSizes& sizes) {
   Offsets at{};
   at.slots = page_aligned(sizeof(RegionHeader));
   at.trunks = page_aligned(at.slots + sizeof(ConnectionSlot) * sizes.max_connections);
   at.workers = page_aligned(at.trunks + sizeof(TrunkEntry) * sizes.trunks);
-  at.handshake = page_aligned(at.workers + sizeof(WorkerStats) * sizes.workers);
-  at.sent = page_aligned(at.handshake + sizeof(HandshakeStats));
-  at.end = page_aligned(at.sent + sizeof(std::uint64_t) * sizes.max_connections * sizes.workers);
+  at.handshakes = page_aligned(at.workers + sizeof(WorkerStats) * sizes.workers);
+  at.sent = page_aligned(at.handshakes + sizeof(HandshakeStats) * sizes.handshakes);
+  at.end = page_aligned(at.sent + sizeof(SentCounts) * sizes.max_connections * sizes.workers);
   return at;
 }
 
@@ -89,7 +89,8 @@ Result<SharedRegion> SharedRegion::map(Fd memory) {
   const auto* header = reinterpret_cast<const RegionHeader*>(region.base_);
   if (header->magic != kMagic) return fail("the shared region has another layout: programs of different versions?");
   region.sizes_ = header->sizes;
-  if (region.sizes_.workers == 0 || region.sizes_.workers > kMaxWorkers || header->bytes != region.bytes_ ||
+  if (region.sizes_.workers == 0 || region.sizes_.workers > kMaxWorkers || region.sizes_.handshakes == 0 ||
+      region.sizes_.handshakes > kMaxHandshakeProcesses || header->bytes != region.bytes_ ||
       offsets_of(region.sizes_).end != region.bytes_)
     return fail("the shared region's sizes do not fit its {} octets", region.bytes_);
   region.lay_out();
@@ -101,8 +102,8 @@ void SharedRegion::lay_out() {
   slots_ = reinterpret_cast<ConnectionSlot*>(base_ + at.slots);
   trunks_ = reinterpret_cast<TrunkEntry*>(base_ + at.trunks);
   workers_ = reinterpret_cast<WorkerStats*>(base_ + at.workers);
-  handshake_ = reinterpret_cast<HandshakeStats*>(base_ + at.handshake);
-  sent_ = reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + at.sent);
+  handshakes_ = reinterpret_cast<HandshakeStats*>(base_ + at.handshakes);
+  sent_ = reinterpret_cast<SentCounts*>(base_ + at.sent);
 }
 
 const TokenSecret& SharedRegion::secret() const { return reinterpret_cast<const RegionHeader*>(base_)->secret; }

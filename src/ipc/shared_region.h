@@ -4,8 +4,8 @@
 // any instruction and leave nothing half-written that another relies on. A slot's constant part (ConnectionInfo) is
 // written before the state word that makes it visible, and not again until the slot's next life.
 //
-//   RegionHeader | ConnectionSlot[max_connections] | TrunkEntry[trunks] | WorkerStats[workers] | HandshakeStats |
-//   sent counters u64[max_connections][workers]
+//   RegionHeader | ConnectionSlot[max_connections] | TrunkEntry[trunks] | WorkerStats[workers] |
+//   HandshakeStats[handshakes] | SentCounts[max_connections][workers]
 #pragma once
 
 #include <array>
@@ -49,6 +49,8 @@ struct SlotWord {
 struct alignas(64) ConnectionSlot {
   std::atomic<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
   ConnectionInfo info;                 // writer: supervisor, before the word leaves kFree
+  // Data records received, for key limits; writer: home worker (the supervisor clears it between two lives).
+  std::atomic<std::uint64_t> records_received{0};
   alignas(64) SendGate gate;
 
   [[nodiscard]] SlotWord state() const { return SlotWord::unpack(word.load(std::memory_order_acquire)); }
@@ -92,6 +94,7 @@ struct alignas(64) TrunkEntry {
 class Counter {
  public:
   void add(std::uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void set(std::uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t read() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -111,11 +114,12 @@ struct alignas(64) WorkerStats {
   Counter kernel_records_sent;  // sends on kTLS sockets, one record each (16384 octets at most)
   Counter relay_packets_sent;
   Counter bytes_sent;
-  Counter control_records;  // received: alerts, tickets, KeyUpdate
-  Counter submits;          // io_uring_enter calls
+  Counter control_records;   // received: alerts, tickets, KeyUpdate
+  Counter submits;           // io_uring_enter calls
+  Counter key_updates_sent;  // records of our own KeyUpdates that went out
 };
 
-// Writer: the handshake process.
+// Writer: that handshake process. The counts go on when it is restarted.
 struct alignas(64) HandshakeStats {
   Counter accepted;  // connections handed over, by origin
   Counter connected;
@@ -123,6 +127,19 @@ struct alignas(64) HandshakeStats {
   Counter resumed;
   Counter kernel;  // handed over with the kernel's record layer
   Counter relayed;
+  Counter tickets;           // session tickets of peers, kept for our next connection
+  Counter receive_rekeyed;   // KeyUpdates of peers that were followed
+  Counter transmit_rekeyed;  // our own
+  Counter replaced;          // connections made to take another's place because its keys were used up
+  Counter refused;           // by admission: address or process had too many in progress, or came too fast
+  Counter in_progress;       // handshakes at this moment
+};
+
+// Messages and records that one worker has sent on one connection; writer: that worker (the supervisor clears it
+// between two lives of the slot).
+struct SentCounts {
+  std::atomic<std::uint64_t> messages{0};
+  std::atomic<std::uint64_t> records{0};
 };
 
 // 32 random octets that all workers sign flow tokens with.
@@ -132,6 +149,7 @@ struct TokenSecret {
 
 struct RegionSizes {
   std::uint32_t workers = 1;
+  std::uint32_t handshakes = 1;
   std::uint32_t max_connections = 0;
   std::uint32_t trunks = 0;
 };
@@ -152,10 +170,10 @@ class SharedRegion {
   [[nodiscard]] ConnectionSlot& slot(SlotIndex index) const { return slots_[index.value]; }
   [[nodiscard]] TrunkEntry& trunk(TrunkId trunk) const { return trunks_[trunk.value]; }
   [[nodiscard]] WorkerStats& worker(WorkerIndex worker) const { return workers_[worker.value]; }
-  [[nodiscard]] HandshakeStats& handshake() const { return *handshake_; }
-  // Messages that `worker` has sent on the connection in `slot`; writer: that worker (the supervisor clears it between
-  // two lives of the slot).
-  [[nodiscard]] std::atomic<std::uint64_t>& sent(SlotIndex slot, WorkerIndex worker) const {
+  [[nodiscard]] HandshakeStats& handshake(HandshakeIndex process = HandshakeIndex{0}) const {
+    return handshakes_[process.value];
+  }
+  [[nodiscard]] SentCounts& sent(SlotIndex slot, WorkerIndex worker) const {
     return sent_[std::size_t{slot.value} * sizes_.workers + worker.value];
   }
   [[nodiscard]] int descriptor() const { return memory_.get(); }
@@ -171,8 +189,8 @@ class SharedRegion {
   ConnectionSlot* slots_ = nullptr;
   TrunkEntry* trunks_ = nullptr;
   WorkerStats* workers_ = nullptr;
-  HandshakeStats* handshake_ = nullptr;
-  std::atomic<std::uint64_t>* sent_ = nullptr;
+  HandshakeStats* handshakes_ = nullptr;
+  SentCounts* sent_ = nullptr;
 };
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

@@ -29,11 +29,22 @@ Ending ending_of(ipc::FaultReason reason) {
     case ipc::FaultReason::kTruncated:
     case ipc::FaultReason::kBadFraming:
     case ipc::FaultReason::kPartialMessage:
+    case ipc::FaultReason::kKeyLimit:
       return {};
     case ipc::FaultReason::kBadRecord:
       return {.alert = AlertDescription::kBadRecordMac};
     case ipc::FaultReason::kUnexpectedRecord:
+    case ipc::FaultReason::kUnexpectedHandshake:
+    case ipc::FaultReason::kControlFlood:
       return {.alert = AlertDescription::kUnexpectedMessage};
+    case ipc::FaultReason::kBadAlert:
+    case ipc::FaultReason::kBadHandshake:
+      return {.alert = AlertDescription::kDecodeError};
+    case ipc::FaultReason::kBadKeyUpdate:
+      return {.alert = AlertDescription::kIllegalParameter};
+    case ipc::FaultReason::kNoRekey:
+    case ipc::FaultReason::kKeysFailed:
+      return {.alert = AlertDescription::kInternalError};
     case ipc::FaultReason::kAlert:
     case ipc::FaultReason::kReset:
     case ipc::FaultReason::kStalled:
@@ -112,8 +123,12 @@ void Connections::established(const ipc::Established& message, Fd descriptor) {
   // What the workers will read is written before the word that lets them.
   shared.info = message.info;
   shared.gate.reset();
-  for (std::size_t worker = 0; worker < workers_.size(); ++worker)
-    region_.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).store(0, std::memory_order_relaxed);
+  shared.records_received.store(0, std::memory_order_relaxed);
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+    ipc::SentCounts& sent = region_.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
+    sent.messages.store(0, std::memory_order_relaxed);
+    sent.records.store(0, std::memory_order_relaxed);
+  }
   set_state(id, ipc::SlotState::kOffered, {});
   set_home(id, ipc::SlotState::kOffered, least_loaded());
 

@@ -72,7 +72,8 @@ Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const conf
   const ipc::ConnectionInfo& info = shared.info;
   Json sent = Json::array();
   for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
-    sent.push_back(region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).load(std::memory_order_relaxed));
+    sent.push_back(
+        region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).messages.load(std::memory_order_relaxed));
   return {{"id", fmt::format("{}.{}", slot.value, word.generation.value)},
           {"state", state_name(word.state)},
           {"transport", config::transport_name(info.transport)},

@@ -130,10 +130,14 @@ void Sender::count_sent(const Connection& connection, const Block& block, std::s
   stats_.bytes_sent.add(bytes);
   if (connection.info().record_layer == ipc::RecordLayerKind::kKernel) stats_.kernel_records_sent.add();
   if (connection.info().record_layer == ipc::RecordLayerKind::kRelay) stats_.relay_packets_sent.add();
+  const auto add = [](std::atomic<std::uint64_t>& count, std::uint64_t n) {
+    count.store(count.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  };
+  ipc::SentCounts& counts = region_.sent(connection.id.slot, self_);
+  add(counts.records, 1);
   if (connection.sent_of_head < block.bytes) return;
   stats_.messages_sent.add(block.messages);
-  std::atomic<std::uint64_t>& count = region_.sent(connection.id.slot, self_);
-  count.store(count.load(std::memory_order_relaxed) + block.messages, std::memory_order_relaxed);
+  add(counts.messages, block.messages);
 }
 
 // The send is over: whoever waits for this connection may go.

@@ -25,7 +25,7 @@ TEST(SharedRegion, IsTheSameInEveryProcess) {
     auto mapped = SharedRegion::map(copy_of(*region));
     if (!mapped) ::_exit(1);
     mapped->worker(WorkerIndex{2}).replies.add(42);
-    mapped->sent(SlotIndex{99}, WorkerIndex{2}).store(7);
+    mapped->sent(SlotIndex{99}, WorkerIndex{2}).messages.store(7);
     mapped->slot(SlotIndex{99}).word.store(SlotWord{Generation{5}, SlotState::kOpen, WorkerIndex{1}}.pack());
     ::_exit(mapped->secret().bytes == region->secret().bytes ? 0 : 2);
   }
@@ -33,7 +33,7 @@ TEST(SharedRegion, IsTheSameInEveryProcess) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   EXPECT_EQ(region->worker(WorkerIndex{2}).replies.read(), 42U);
-  EXPECT_EQ(region->sent(SlotIndex{99}, WorkerIndex{2}).load(), 7U);
+  EXPECT_EQ(region->sent(SlotIndex{99}, WorkerIndex{2}).messages.load(), 7U);
   EXPECT_TRUE(region->slot(SlotIndex{99}).open_for({SlotIndex{99}, Generation{5}}));
   EXPECT_FALSE(region->slot(SlotIndex{99}).open_for({SlotIndex{99}, Generation{4}}));
   EXPECT_EQ(region->slot(SlotIndex{99}).state().home, WorkerIndex{1});
