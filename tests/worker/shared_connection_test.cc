@@ -160,7 +160,7 @@ void expect_whole_messages(Scene& scene) {
   }
   std::uint64_t sent = 0;
   for (unsigned sender = 0; sender < kSenders; ++sender)
-    sent += scene.region.sent(scene.id.slot, WorkerIndex{static_cast<std::uint8_t>(sender)}).load();
+    sent += scene.region.sent(scene.id.slot, WorkerIndex{static_cast<std::uint8_t>(sender)}).messages.load();
   EXPECT_EQ(sent, kSenders * kMessages);
 }
 
