@@ -3,6 +3,9 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <span>
+
+#include "base/packet.h"
 
 namespace ktrunk::ipc {
 namespace {
@@ -16,25 +19,6 @@ const Shape* find_shape(Kind kind) {
   };
   (look(std::type_identity<Ts>{}), ...);
   return found;
-}
-
-// Room for more descriptors than any message has, so that a peer that sends too many is seen rather than truncated.
-constexpr std::size_t kMaxReceivedDescriptors = 4;
-
-// Takes ownership of every descriptor that came with a packet; the first is kept, the number is returned.
-unsigned collect_descriptors(msghdr& message, Fd& first) {
-  unsigned count = 0;
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr; control = CMSG_NXTHDR(&message, control)) {
-    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t here = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < here; ++i) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(control) + i * sizeof(int), sizeof number);
-      Fd owned(number);
-      if (count++ == 0) first = std::move(owned);
-    }
-  }
-  return count;
 }
 
 }  // namespace
@@ -63,56 +47,23 @@ Status Channel::enqueue(Kind kind, const void* body, std::size_t bytes, Fd descr
 Status Channel::flush() {
   while (!queue_.empty()) {
     Pending& next = queue_.front();
-    iovec parts[2] = {{&next.header, sizeof next.header}, {next.body.data(), next.header.body_bytes}};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = parts;
-    message.msg_iovlen = 2;
-    if (next.descriptor.valid()) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* rights = CMSG_FIRSTHDR(&message);
-      rights->cmsg_level = SOL_SOCKET;
-      rights->cmsg_type = SCM_RIGHTS;
-      rights->cmsg_len = CMSG_LEN(sizeof(int));
-      const int number = next.descriptor.get();
-      std::memcpy(CMSG_DATA(rights), &number, sizeof number);
-    }
-    if (::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
-      queue_.pop_front();
-      continue;
-    }
-    // Too many descriptors in flight (unix(7)) passes as the receiver takes them, like a full socket.
-    if (errno == EAGAIN || errno == ETOOMANYREFS || errno == ENOBUFS) return {};
-    if (errno != EINTR) return fail_errno(errno, "send to a process of ktrunkd");
+    const auto sent = send_packet(socket_.get(), std::as_bytes(std::span(&next.header, 1)), next.body, next.descriptor);
+    if (!sent) return fail_errno(sent.error().code, "send to a process of ktrunkd");
+    if (*sent == PacketSent::kWouldBlock) return {};
+    queue_.pop_front();
   }
   return {};
 }
 
 Result<Channel::Outcome> Channel::receive(Packet& packet) {
-  iovec parts[2] = {{&packet.header_, sizeof packet.header_}, {packet.body_.data(), packet.body_.size()}};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxReceivedDescriptors)];
-  msghdr message{};
-  ssize_t got = 0;
-  do {
-    message.msg_iov = parts;
-    message.msg_iovlen = 2;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0) {
-    if (errno == EAGAIN) return Outcome::kWouldBlock;
-    if (errno == ECONNRESET) return Outcome::kClosed;
-    return fail_errno(errno, "receive from a process of ktrunkd");
-  }
-  packet.descriptor_.reset();
-  const unsigned descriptors = collect_descriptors(message, packet.descriptor_);
-  if (got == 0) return Outcome::kClosed;
+  auto receipt = receive_packet(socket_.get(), std::as_writable_bytes(std::span(&packet.header_, 1)), packet.body_);
+  if (!receipt) return fail_errno(receipt.error().code, "receive from a process of ktrunkd");
+  packet.descriptor_ = std::move(receipt->descriptor);
+  if (receipt->outcome == PacketReceipt::Outcome::kWouldBlock) return Outcome::kWouldBlock;
+  if (receipt->outcome == PacketReceipt::Outcome::kClosed) return Outcome::kClosed;
 
-  const auto bytes = static_cast<std::size_t>(got);
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-    return fail("a packet was cut short: more than any message has");
+  const std::size_t bytes = receipt->bytes;
+  if (receipt->cut || receipt->descriptors_cut) return fail("a packet was cut short: more than any message has");
   if (bytes < sizeof(Header)) return fail("a packet of {} octets is no message", bytes);
   const Header& header = packet.header_;
   if (header.version != kProtocolVersion)
@@ -123,8 +74,8 @@ Result<Channel::Outcome> Channel::receive(Packet& packet) {
   if (header.body_bytes != shape->body_bytes || bytes != sizeof(Header) + shape->body_bytes)
     return fail("message kind {} with a body of {} octets, not {}", static_cast<unsigned>(header.kind),
                 bytes - sizeof(Header), shape->body_bytes);
-  if (descriptors != shape->descriptors)
-    return fail("message kind {} with {} descriptors, not {}", static_cast<unsigned>(header.kind), descriptors,
+  if (receipt->descriptors != shape->descriptors)
+    return fail("message kind {} with {} descriptors, not {}", static_cast<unsigned>(header.kind), receipt->descriptors,
                 shape->descriptors);
   return Outcome::kMessage;
 }

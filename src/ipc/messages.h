@@ -34,6 +34,7 @@
 
 #include "base/address.h"
 #include "base/id.h"
+#include "base/text.h"
 #include "config/config.h"
 #include "ipc/limits.h"
 
@@ -86,15 +87,7 @@ enum class RecordLayerKind : std::uint8_t {
 
 enum class TlsVersion : std::uint8_t { kNone, kTls12, kTls13 };
 
-// Text of bounded length in a fixed place; longer text is cut.
-template <std::size_t N>
-struct Text {
-  std::array<char, N> bytes{};
-
-  Text() = default;
-  explicit Text(std::string_view text) { std::memcpy(bytes.data(), text.data(), std::min(text.size(), N - 1)); }
-  [[nodiscard]] std::string_view view() const { return {bytes.data(), ::strnlen(bytes.data(), N - 1)}; }
-};
+using ktrunk::Text;
 
 // What is known of a connection when its handshake is done; constant for its life.
 struct ConnectionInfo {
