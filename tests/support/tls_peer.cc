@@ -49,6 +49,14 @@ Result<Context> make_context(const TlsOptions& options, Side side) {
     return tls_failure("ciphers");
   if (!options.ciphersuites.empty() && ::SSL_CTX_set_ciphersuites(raw, options.ciphersuites.c_str()) != 1)
     return tls_failure("ciphersuites");
+  if (options.tickets >= 0 && ::SSL_CTX_set_num_tickets(raw, static_cast<std::size_t>(options.tickets)) != 1)
+    return tls_failure("tickets");
+  if (options.keylog != nullptr) {
+    SSL_CTX_set_app_data(raw, options.keylog);
+    ::SSL_CTX_set_keylog_callback(raw, [](const SSL* session, const char* line) {
+      static_cast<std::vector<std::string>*>(SSL_CTX_get_app_data(::SSL_get_SSL_CTX(session)))->emplace_back(line);
+    });
+  }
   return context;
 }
 
@@ -101,6 +109,7 @@ Result<std::unique_ptr<TlsStream>> establish(Fd socket, const TlsOptions& option
   const Result<int> done =
       perform(session, fd, timeout, side == Side::kClient ? "TLS handshake as client" : "TLS handshake as server",
               [&] { return side == Side::kClient ? ::SSL_connect(session) : ::SSL_accept(session); });
+  ::SSL_CTX_set_keylog_callback(context->get(), nullptr);  // it may not outlive the caller's lines
   if (!done) return std::unexpected(done.error());
   if (*done == 0) return fail("the peer ended the TLS handshake");
   return stream;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/address.h"
 #include "base/fd.h"
@@ -59,6 +60,8 @@ struct TlsOptions {
   std::string ciphersuites;  // TLS 1.3
   std::string server_name;   // client: sent as SNI
   std::string verify_name;   // client: what the server's certificate must carry (needs ca)
+  int tickets = -1;          // server, TLS 1.3: session tickets after a handshake; -1: OpenSSL's own number
+  std::vector<std::string>* keylog = nullptr;  // the handshake's secrets, in the lines of SSLKEYLOGFILE
 };
 
 class TlsStream final : public ByteStream {
