@@ -21,8 +21,10 @@ constexpr Clock::duration kSettled = 10s;
 
 ipc::AcceptList accepted_from(ipc::Role role) {
   using ipc::Kind;
-  if (role == ipc::Role::kHandshake) return {Kind::kHello, Kind::kEstablished, Kind::kResolved, Kind::kIdle};
-  return {Kind::kHello, Kind::kHeld, Kind::kFault, Kind::kReleased};
+  if (role == ipc::Role::kHandshake)
+    return {Kind::kHello,  Kind::kEstablished, Kind::kResolved, Kind::kIdle,    Kind::kSendControl,
+            Kind::kResume, Kind::kFault,       Kind::kRetire,   Kind::kReloaded};
+  return {Kind::kHello, Kind::kHeld, Kind::kFault, Kind::kReleased, Kind::kHandshakeOctets, Kind::kControlSent};
 }
 
 // In the child, between fork and exec: async-signal-safe calls only.

@@ -109,11 +109,11 @@ WorkerIndex Connections::least_loaded() const {
   return best;
 }
 
-void Connections::established(const ipc::Established& message, Fd descriptor) {
+void Connections::established(HandshakeIndex process, const ipc::Established& message, Fd descriptor) {
   if (free_.empty()) {
     log::warn("{}: refused, all {} places for connections are taken; raise limits.max_connections",
               message.info.peer.text(), records_.size());
-    return mail_.to_handshake(ipc::Refused{.reference = message.reference});
+    return mail_.to_handshake(process, ipc::Refused{.reference = message.reference});
   }
   const SlotIndex slot{free_.back()};
   free_.pop_back();
@@ -135,9 +135,10 @@ void Connections::established(const ipc::Established& message, Fd descriptor) {
   Record& record = records_[slot.value];
   record = Record{};
   record.stage = Stage::kOffered;
+  record.owner = process;
   record.descriptor = std::move(descriptor);
   record.reference = message.reference;
-  mail_.to_handshake(ipc::Admitted{.reference = message.reference, .connection = id});
+  mail_.to_handshake(process, ipc::Admitted{.reference = message.reference, .connection = id});
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     if (!workers_[worker].ready) continue;
     const WorkerIndex index{static_cast<std::uint8_t>(worker)};
@@ -273,8 +274,13 @@ bool Connections::released(WorkerIndex worker, ConnectionId id) {
 
 void Connections::free_slot(ConnectionId id, Record& record) {
   const ipc::ConnectionInfo& info = region_.slot(id.slot).info;
-  mail_.to_handshake(
-      ipc::Gone{.reference = record.reference, .connection = id, .trunk = info.trunk, .role = info.role});
+  ipc::Gone gone{.reference = record.reference, .connection = id, .trunk = info.trunk, .role = info.role};
+  mail_.to_handshake(record.owner, gone);
+  if (info.trunk.valid()) {
+    const HandshakeIndex keeper{static_cast<std::uint8_t>(info.trunk.value % region_.sizes().handshakes)};
+    gone.reference = 0;
+    if (keeper != record.owner) mail_.to_handshake(keeper, gone);
+  }
   log::debug("{} {}: closed", config::transport_name(info.transport), info.peer.text());
   set_home(id, ipc::SlotState::kFree, {});
   record = Record{};
@@ -282,8 +288,10 @@ void Connections::free_slot(ConnectionId id, Record& record) {
   --in_use_;
 }
 
-void Connections::handshake_ended() {
-  for (Record& record : records_) record.reference = 0;
+void Connections::handshake_ended(HandshakeIndex process) {
+  for (Record& record : records_) {
+    if (record.owner == process) record.reference = 0;
+  }
 }
 
 void Connections::worker_ready(WorkerIndex worker) {

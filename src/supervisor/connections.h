@@ -22,9 +22,9 @@ class ChildMail {
   virtual void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Start& start) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Close& close) = 0;
-  virtual void to_handshake(const ipc::Admitted& admitted) = 0;
-  virtual void to_handshake(const ipc::Refused& refused) = 0;
-  virtual void to_handshake(const ipc::Gone& gone) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::Refused& refused) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::Gone& gone) = 0;
   virtual void ring(ipc::WorkerMask workers) = 0;
 };
 
@@ -32,10 +32,10 @@ class Connections {
  public:
   Connections(const ipc::SharedRegion& region, ChildMail& mail);
 
-  // From the handshake process.
-  void established(const ipc::Established& message, Fd descriptor);
-  // The handshake process has died: its references mean nothing to the next one.
-  void handshake_ended();
+  // From a handshake process, which is the connection's owner from now on.
+  void established(HandshakeIndex process, const ipc::Established& message, Fd descriptor);
+  // A handshake process has died: its references mean nothing to its successor, who owns its connections now.
+  void handshake_ended(HandshakeIndex process);
 
   // From a worker. False: the message does not fit what that worker was told; end it.
   [[nodiscard]] bool held(WorkerIndex worker, ConnectionId id);
@@ -65,8 +65,9 @@ class Connections {
   };
   struct Record {
     Stage stage = Stage::kFree;
+    HandshakeIndex owner;
     Fd descriptor;
-    std::uint64_t reference = 0;
+    std::uint64_t reference = 0;  // the owner's number; 0: an earlier life of it made the connection
     ipc::WorkerMask awaited = 0;
     ipc::WorkerMask holders = 0;  // workers that have been offered it and have not released it
     std::uint8_t alert = 0;       // the alert that ends the stream

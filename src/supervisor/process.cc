@@ -15,6 +15,9 @@
 #include <utility>
 
 #include "base/log.h"
+#if __has_include("ipc/vault.h")
+#include "ipc/vault.h"
+#endif
 #include "supervisor/sockets.h"
 #include "supervisor/status.h"
 
@@ -38,6 +41,16 @@ Result<Fd> seal(const std::string& text) {
   if (::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
     return fail_errno(errno, "seal the configuration");
   return memory;
+}
+
+Result<Fd> create_vault([[maybe_unused]] const config::Config& config) {
+#if __has_include("ipc/vault.h")
+  return ipc::Vault::create(config.limits.max_connections);
+#else
+  Fd memory(::memfd_create("ktrunk-vault", MFD_CLOEXEC));
+  if (!memory.valid()) return fail_errno(errno, "memory for the vault");
+  return memory;
+#endif
 }
 
 Result<Fd> watch_signals() {
@@ -68,12 +81,25 @@ void raise_descriptor_limit(const config::Config& config) {
               config.limits.max_connections, wanted);
 }
 
+// The vault is memory that is never swapped, and the workers' rings may count as locked memory too. Without root what
+// the hard limit allows must do: the handshake process says what it could not lock.
+void raise_locked_memory_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return;
+  const rlimit all{RLIM_INFINITY, RLIM_INFINITY};
+  if (::geteuid() == 0 && ::setrlimit(RLIMIT_MEMLOCK, &all) == 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Process>> Process::create(config::Config config, const std::string& text,
                                                  const Programs& programs, std::string version) {
   raise_descriptor_limit(config);
+  raise_locked_memory_limit();
   auto region = ipc::SharedRegion::create({.workers = config.workers,
+                                           .handshakes = config.handshake_processes,
                                            .max_connections = config.limits.max_connections,
                                            .trunks = static_cast<std::uint32_t>(config.trunks.size())});
   if (!region) return std::unexpected(region.error());
@@ -93,7 +119,8 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       loop_(std::move(loop)),
       connections_(region_, *this),
       control_(*loop_, config_.control_socket, [this](std::string_view command) { return answer(command); }) {
-  children_.emplace_back("handshake", ipc::Role::kHandshake, programs.handshake);
+  for (unsigned process = 0; process < config_.handshake_processes; ++process)
+    children_.emplace_back(fmt::format("handshake/{}", process), ipc::Role::kHandshake, programs.handshake);
   for (unsigned worker = 0; worker < config_.workers; ++worker)
     children_.emplace_back(fmt::format("worker/{}", worker), ipc::Role::kWorker, programs.worker);
   channel_watches_.resize(children_.size());
@@ -108,6 +135,9 @@ Status Process::open(const std::string& text) {
   auto memory = seal(text);
   if (!memory) return std::unexpected(memory.error());
   config_memory_ = std::move(*memory);
+  auto vault = create_vault(config_);
+  if (!vault) return std::unexpected(vault.error());
+  vault_ = std::move(*vault);
   auto listeners = open_listeners(config_);
   if (!listeners) return std::unexpected(listeners.error());
   listeners_ = std::move(*listeners);
@@ -129,8 +159,8 @@ Status Process::run() {
   for (std::size_t index = 0; index < children_.size(); ++index) {
     if (auto status = start_child(index); !status) return status;
   }
-  log::info("ktrunkd {} started: {} listeners, {} trunks, {} workers", version_, config_.listeners.size(),
-            config_.trunks.size(), config_.workers);
+  log::info("ktrunkd {} started: {} listeners, {} trunks, {} handshake processes, {} workers", version_,
+            config_.listeners.size(), config_.trunks.size(), config_.handshake_processes, config_.workers);
   while (phase_ != Phase::kStopped) {
     if (auto status = loop_->turn(1h); !status) return status;
   }
@@ -166,7 +196,7 @@ void Process::begin_drain() {
   phase_ = Phase::kDraining;
   phase_since_ = quiet_since_ = Clock::now();
   messages_seen_ = messages_handled();
-  tell(kHandshakeChild, ipc::Drain{});
+  tell_handshakes(ipc::Drain{});
   drain_timer_ = loop_->after(kDrainTick, [this] { on_drain_tick(); });
 }
 
@@ -181,7 +211,8 @@ void Process::on_drain_tick() {
   const Clock::time_point now = Clock::now();
   if (phase_ == Phase::kDraining) {
     if (const std::uint64_t seen = messages_handled(); seen != std::exchange(messages_seen_, seen)) quiet_since_ = now;
-    const bool quiet = handshake_idle_ && (connections_.count() == 0 || now - quiet_since_ >= kQuiet);
+    const bool idle = handshakes_idle_.count() == config_.handshake_processes;
+    const bool quiet = idle && (connections_.count() == 0 || now - quiet_since_ >= kQuiet);
     if (quiet || now - phase_since_ >= config_.limits.drain) close_connections();
   } else if (phase_ == Phase::kClosing) {
     if (connections_.count() == 0 || now - phase_since_ >= kCloseLimit) stop_children();

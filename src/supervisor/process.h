@@ -1,8 +1,9 @@
 // The supervisor process: the middle of the star. It parses nothing that comes from the network, holds no key, and
-// outlives its children: it opens the sockets, maps the shared region, starts handshake process and workers, starts
+// outlives its children: it opens the sockets, maps the shared region, starts handshake processes and workers, starts
 // them again when they die, and ends everything in order on SIGTERM or SIGINT.
 #pragma once
 
+#include <bitset>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,7 +56,26 @@ class Process final : private ChildMail {
     ChildProcess& child = children_[index];
     if (child.channel() != nullptr && child.ready()) flushed(index, child.channel()->send(body));
   }
-  [[nodiscard]] std::size_t child_of(WorkerIndex worker) const { return worker.value + std::size_t{1}; }
+  // children_ holds the handshake processes, then the workers.
+  [[nodiscard]] std::size_t child_of(HandshakeIndex process) const { return process.value; }
+  [[nodiscard]] std::size_t child_of(WorkerIndex worker) const { return config_.handshake_processes + worker.value; }
+  // Which of its role a child is; not valid for a child of the other.
+  [[nodiscard]] HandshakeIndex handshake_of(std::size_t index) const {
+    if (index >= config_.handshake_processes) return {};
+    return HandshakeIndex{static_cast<std::uint8_t>(index)};
+  }
+  [[nodiscard]] WorkerIndex worker_of(std::size_t index) const {
+    if (index < config_.handshake_processes) return {};
+    return WorkerIndex{static_cast<std::uint8_t>(index - config_.handshake_processes)};
+  }
+  template <ipc::Body T>
+  void tell_handshakes(const T& body) {
+    for (std::size_t index = 0; index < config_.handshake_processes; ++index) tell(index, body);
+  }
+  [[nodiscard]] Status set_up_handshake(std::size_t index);
+  [[nodiscard]] Status set_up_worker(std::size_t index);
+  [[nodiscard]] Status give(std::size_t index, const ipc::Setup& setup, int descriptor);
+  [[nodiscard]] Status give_listeners(std::size_t index);
   void publish(const ipc::Resolved& resolved);
 
   // The end.
@@ -71,9 +91,9 @@ class Process final : private ChildMail {
   void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) override;
   void to_worker(WorkerIndex worker, const ipc::Start& start) override;
   void to_worker(WorkerIndex worker, const ipc::Close& close) override;
-  void to_handshake(const ipc::Admitted& admitted) override;
-  void to_handshake(const ipc::Refused& refused) override;
-  void to_handshake(const ipc::Gone& gone) override;
+  void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) override;
+  void to_handshake(HandshakeIndex process, const ipc::Refused& refused) override;
+  void to_handshake(HandshakeIndex process, const ipc::Gone& gone) override;
   void ring(ipc::WorkerMask workers) override;
 
   config::Config config_;
@@ -83,12 +103,12 @@ class Process final : private ChildMail {
   Connections connections_;
   Control control_;
   Fd config_memory_;
+  Fd vault_;  // for handshake processes alone; never mapped here
   Fd signals_;
   EventLoop::Watch signal_watch_;
-  std::vector<Fd> listeners_;  // in the order of the configuration
-  std::vector<Fd> doorbells_;  // by worker
-  static constexpr std::size_t kHandshakeChild = 0;
-  std::vector<ChildProcess> children_;  // the handshake process, then the workers in order
+  std::vector<Fd> listeners_;           // in the order of the configuration
+  std::vector<Fd> doorbells_;           // by worker
+  std::vector<ChildProcess> children_;  // see child_of()
   std::vector<EventLoop::Watch> channel_watches_;
   std::vector<EventLoop::Timer> restart_timers_;
   EventLoop::Timer drain_timer_;
@@ -97,7 +117,7 @@ class Process final : private ChildMail {
   Clock::time_point phase_since_{};
   Clock::time_point quiet_since_{};
   std::uint64_t messages_seen_ = 0;
-  bool handshake_idle_ = false;
+  std::bitset<ipc::kMaxHandshakeProcesses> handshakes_idle_;
 };
 
 }  // namespace ktrunk::supervisor

@@ -55,7 +55,8 @@ void Process::end_child(std::size_t index, const Error& why) {
 }
 
 Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
-  const WorkerIndex worker{static_cast<std::uint8_t>(index - 1)};
+  const WorkerIndex worker = worker_of(index);
+  const HandshakeIndex process = handshake_of(index);
   if (packet.kind() != ipc::Kind::kHello && !children_[index].ready()) return fail("it speaks before its Hello");
   switch (packet.kind()) {
     case ipc::Kind::kHello:
@@ -66,7 +67,7 @@ Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
       if ((info.trunk.valid() && info.trunk.value >= config_.trunks.size()) ||
           (info.listener.valid() && info.listener.value >= config_.listeners.size()))
         return fail("Established with a trunk or listener that does not exist");
-      connections_.established(message, packet.take_descriptor());
+      connections_.established(process, message, packet.take_descriptor());
       return {};
     }
     case ipc::Kind::kResolved: {
@@ -77,7 +78,7 @@ Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
       return {};
     }
     case ipc::Kind::kIdle:
-      handshake_idle_ = true;
+      handshakes_idle_.set(process.value);
       return {};
     case ipc::Kind::kHeld:
       if (!connections_.held(worker, packet.as<ipc::Held>().connection)) return fail("Held without an Offer");
@@ -94,33 +95,55 @@ Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
   }
 }
 
+Status Process::give(std::size_t index, const ipc::Setup& setup, int descriptor) {
+  auto copy = copy_of(descriptor);
+  if (!copy) return std::unexpected(copy.error());
+  return children_[index].channel()->send(setup, std::move(*copy));
+}
+
+// Streams are accepted by every handshake process, datagrams are received by every worker.
+Status Process::give_listeners(std::size_t index) {
+  const bool to_worker = children_[index].role() == ipc::Role::kWorker;
+  for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
+    const bool udp = config_.listeners[listener].transport == config::Transport::kUdp;
+    if (udp != to_worker) continue;
+    const ListenerId id{static_cast<std::uint16_t>(listener)};
+    const ipc::Setup setup{.what = ipc::Setup::What::kListener, .listener = id};
+    if (auto s = give(index, setup, listeners_[listener].get()); !s) return s;
+  }
+  return {};
+}
+
 Status Process::on_hello(std::size_t index) {
   ChildProcess& child = children_[index];
   if (child.ready()) return fail("a second Hello");
-  const bool is_worker = child.role() == ipc::Role::kWorker;
-  const auto give = [&](ipc::Setup setup, int descriptor) -> Status {
-    auto copy = copy_of(descriptor);
-    if (!copy) return std::unexpected(copy.error());
-    return child.channel()->send(setup, std::move(*copy));
-  };
   using What = ipc::Setup::What;
-  if (auto s = give({.what = What::kConfig, .path = ipc::Text<256>(config_.path)}, config_memory_.get()); !s) return s;
-  if (auto s = give({.what = What::kRegion}, region_.descriptor()); !s) return s;
-  for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
-    const bool udp = config_.listeners[listener].transport == config::Transport::kUdp;
-    if (udp != is_worker) continue;
-    const ListenerId id{static_cast<std::uint16_t>(listener)};
-    if (auto s = give({.what = What::kListener, .listener = id}, listeners_[listener].get()); !s) return s;
-  }
-  for (std::size_t worker = 0; is_worker && worker < doorbells_.size(); ++worker) {
+  const ipc::Setup config{.what = What::kConfig, .path = ipc::Text<256>(config_.path)};
+  if (auto s = give(index, config, config_memory_.get()); !s) return s;
+  if (auto s = give(index, {.what = What::kRegion}, region_.descriptor()); !s) return s;
+  if (auto s = give_listeners(index); !s) return s;
+  return child.role() == ipc::Role::kWorker ? set_up_worker(index) : set_up_handshake(index);
+}
+
+Status Process::set_up_worker(std::size_t index) {
+  for (std::size_t worker = 0; worker < doorbells_.size(); ++worker) {
     const WorkerIndex id{static_cast<std::uint8_t>(worker)};
-    if (auto s = give({.what = What::kDoorbell, .worker = id}, doorbells_[worker].get()); !s) return s;
+    const ipc::Setup setup{.what = ipc::Setup::What::kDoorbell, .worker = id};
+    if (auto s = give(index, setup, doorbells_[worker].get()); !s) return s;
   }
-  const WorkerIndex self = is_worker ? WorkerIndex{static_cast<std::uint8_t>(index - 1)} : WorkerIndex{};
-  if (auto s = child.channel()->send(ipc::Ready{.worker = self}); !s) return s;
-  child.set_ready();
-  if (is_worker) connections_.worker_ready(self);
-  if (!is_worker && phase_ != Phase::kRunning) return child.channel()->send(ipc::Drain{});
+  const WorkerIndex self = worker_of(index);
+  if (auto s = children_[index].channel()->send(ipc::Ready{.worker = self}); !s) return s;
+  children_[index].set_ready();
+  connections_.worker_ready(self);
+  return {};
+}
+
+Status Process::set_up_handshake(std::size_t index) {
+  if (auto s = give(index, {.what = ipc::Setup::What::kVault}, vault_.get()); !s) return s;
+  const HandshakeIndex self = handshake_of(index);
+  if (auto s = children_[index].channel()->send(ipc::Ready{.handshake = self}); !s) return s;
+  children_[index].set_ready();
+  if (phase_ != Phase::kRunning) return children_[index].channel()->send(ipc::Drain{});
   return {};
 }
 
@@ -140,11 +163,10 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   if (child.channel() != nullptr) on_channel(index);
   channel_watches_[index].reset();
   child.ended(Clock::now());
-  if (was_ready && child.role() == ipc::Role::kWorker)
-    connections_.worker_ended(WorkerIndex{static_cast<std::uint8_t>(index - 1)});
+  if (was_ready && child.role() == ipc::Role::kWorker) connections_.worker_ended(worker_of(index));
   if (child.role() == ipc::Role::kHandshake) {
-    connections_.handshake_ended();
-    handshake_idle_ = true;  // nothing of it is in progress any more
+    connections_.handshake_ended(handshake_of(index));
+    handshakes_idle_.set(index);  // nothing of it is in progress any more
   }
   if (phase_ >= Phase::kStopping) {
     if (std::ranges::none_of(children_, &ChildProcess::running)) phase_ = Phase::kStopped;
@@ -174,9 +196,9 @@ void Process::to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descript
 }
 void Process::to_worker(WorkerIndex worker, const ipc::Start& start) { tell(child_of(worker), start); }
 void Process::to_worker(WorkerIndex worker, const ipc::Close& close) { tell(child_of(worker), close); }
-void Process::to_handshake(const ipc::Admitted& admitted) { tell(kHandshakeChild, admitted); }
-void Process::to_handshake(const ipc::Refused& refused) { tell(kHandshakeChild, refused); }
-void Process::to_handshake(const ipc::Gone& gone) { tell(kHandshakeChild, gone); }
+void Process::to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) { tell(child_of(process), admitted); }
+void Process::to_handshake(HandshakeIndex process, const ipc::Refused& refused) { tell(child_of(process), refused); }
+void Process::to_handshake(HandshakeIndex process, const ipc::Gone& gone) { tell(child_of(process), gone); }
 
 void Process::ring(ipc::WorkerMask workers) {
   for (; workers != 0; workers &= workers - 1) {

@@ -27,12 +27,14 @@ class Notebook final : public ChildMail {
     notes.push_back(
         fmt::format("{} w{}{}", how, worker.value, close.alert != 0 ? fmt::format(" alert {}", close.alert) : ""));
   }
-  void to_handshake(const ipc::Admitted& admitted) override {
+  void to_handshake(HandshakeIndex, const ipc::Admitted& admitted) override {
     last = admitted.connection;
     notes.push_back("admitted");
   }
-  void to_handshake(const ipc::Refused&) override { notes.push_back("refused"); }
-  void to_handshake(const ipc::Gone& gone) override { notes.push_back(fmt::format("gone {}", gone.reference)); }
+  void to_handshake(HandshakeIndex, const ipc::Refused&) override { notes.push_back("refused"); }
+  void to_handshake(HandshakeIndex, const ipc::Gone& gone) override {
+    notes.push_back(fmt::format("gone {}", gone.reference));
+  }
   void ring(ipc::WorkerMask workers) override { rung |= workers; }
 
   using Notes = std::vector<std::string>;
@@ -50,6 +52,7 @@ class Notebook final : public ChildMail {
 using Notes = Notebook::Notes;
 
 constexpr WorkerIndex w0{0}, w1{1};
+constexpr HandshakeIndex h0{0};
 
 class ConnectionsTest : public testing::Test {
  protected:
@@ -60,7 +63,7 @@ class ConnectionsTest : public testing::Test {
   ConnectionId establish(std::uint64_t reference = 1, TrunkId trunk = {}) {
     ipc::Established message{.reference = reference, .info = {}};
     message.info.trunk = trunk;
-    connections.established(message, Fd(::eventfd(0, EFD_CLOEXEC)));
+    connections.established(h0, message, Fd(::eventfd(0, EFD_CLOEXEC)));
     return mail.last;
   }
   ConnectionId open(std::uint64_t reference = 1, TrunkId trunk = {}) {
@@ -159,7 +162,7 @@ TEST_F(ConnectionsTest, CapsDescriptorsInFlight) {
   Notebook notes;
   Connections many(wide, notes);
   many.worker_ready(w0);
-  for (int i = 0; i < 200; ++i) many.established({}, Fd(::eventfd(0, EFD_CLOEXEC)));
+  for (int i = 0; i < 200; ++i) many.established(h0, {}, Fd(::eventfd(0, EFD_CLOEXEC)));
   EXPECT_EQ(notes.offers.size(), ipc::kMaxDescriptorsInFlight);
   for (std::size_t i = 0; i < 200; ++i) ASSERT_TRUE(many.held(w0, notes.offers[i].connection)) << i;
   EXPECT_EQ(notes.offers.size(), 200U);
@@ -229,7 +232,7 @@ TEST_F(ConnectionsTest, MessagesThatDoNotFitAreRefused) {
 
 TEST_F(ConnectionsTest, ANewHandshakeProcessHearsNoOldReferences) {
   const ConnectionId id = open(55);
-  connections.handshake_ended();
+  connections.handshake_ended(h0);
   connections.close_all();
   EXPECT_TRUE(connections.released(w1, id));
   EXPECT_TRUE(connections.released(w0, id));

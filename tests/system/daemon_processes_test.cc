@@ -137,7 +137,7 @@ TEST_F(DaemonProcesses, TheWorkerThatReceivesFromATrunkDies) {
 TEST_F(DaemonProcesses, TheHandshakeProcessDies) {
   auto streams = open_some(4);
   const bool kernel = kernel_records();
-  ASSERT_NO_FATAL_FAILURE(kill_child("handshake"));
+  ASSERT_NO_FATAL_FAILURE(kill_child("handshake/0"));
   if (kernel) {
     Echo pbx(*pbx_tls_);
     for (const auto& stream : streams) EXPECT_TRUE(answers(*stream, request_to("tls.test", "still here"), 200));
