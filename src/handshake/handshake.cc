@@ -44,8 +44,11 @@ std::string_view bare_reason(std::string_view what, std::string_view owner) {
 
 Handshake::Handshake(const HandshakeSettings& settings, Origin origin, const TlsContext* context, Done done)
     : settings_(settings), origin_(std::move(origin)), context_(context), done_(std::move(done)) {
+  settings.stats.in_progress.add();
   set_deadline(Clock::now() + settings.config.limits.handshake);
 }
+
+Handshake::~Handshake() { settings_.stats.in_progress.subtract(); }
 
 Result<std::unique_ptr<Handshake>> Handshake::accept(const HandshakeSettings& settings, Origin origin,
                                                      const TlsContext* context, Fd socket, Done done) {
@@ -203,8 +206,12 @@ void Handshake::give_up(Error error, spdlog::level::level_enum level) {
     spdlog::log(level, "{}: cannot connect to {} ({}): {}", origin_.owner, origin_.host, origin_.peer.text(),
                 error.what);
   } else {
-    spdlog::log(level, "{}: handshake {} {} failed: {}", origin_.owner, direction(origin_.role), origin_.peer.text(),
-                bare_reason(error.what, origin_.owner));
+    // Our own tries are few, and each counts; strangers write no more lines than the log allows.
+    std::optional<std::string> end = std::string();
+    if (origin_.role == ConnectionRole::kAccepted) end = settings_.failures.line(origin_.peer, Clock::now());
+    if (end)
+      spdlog::log(level, "{}: handshake {} {} failed: {}{}", origin_.owner, direction(origin_.role),
+                  origin_.peer.text(), bare_reason(error.what, origin_.owner), *end);
   }
   // The alert that says why must reach the peer.
   watch_.reset();

@@ -15,6 +15,8 @@
 #include "base/result.h"
 #include "config/config.h"
 #include "handshake/closing.h"
+#include "handshake/failure_log.h"
+#include "handshake/key_keeper.h"
 #include "handshake/record_layer.h"
 #include "handshake/tls_context.h"
 #include "handshake/tls_session.h"
@@ -32,6 +34,7 @@ struct HandshakeSettings {
   RecordLayerPolicy record_layer;
   Closing& closing;
   ipc::HandshakeStats& stats;
+  FailureLog& failures;  // of connections that peers made
 };
 
 // Whose connection it is.
@@ -50,6 +53,7 @@ struct Secured {
   ipc::ConnectionInfo info;
   Fd descriptor;                      // kTLS or plain TCP socket in blocking mode; none for a relay
   std::optional<TlsSession> session;  // relay: the session, socket still non-blocking
+  std::optional<KernelSession> kernel;  // record layer kernel: for the key keeper, once the connection is admitted
   Resumption resumption;              // what the next connection to the same host may use; may be empty
 };
 
@@ -65,6 +69,7 @@ class Handshake {
   [[nodiscard]] static Result<std::unique_ptr<Handshake>> connect(const HandshakeSettings& settings, Origin origin,
                                                                   const TlsContext* context, Resumption resumption,
                                                                   Done done);
+  ~Handshake();  // of one that is not done: says nothing to the peer
   Handshake(const Handshake&) = delete;
   Handshake& operator=(const Handshake&) = delete;
 

@@ -7,6 +7,8 @@
 namespace ktrunk::handshake {
 namespace {
 
+constexpr std::chrono::seconds kFailureLinesEvery{1};  // of handshakes that failed, by address
+
 bool has_target(const config::Trunk& trunk, config::Transport transport) {
   return std::ranges::find(trunk.targets, transport, &config::Target::transport) != trunk.targets.end();
 }
@@ -34,11 +36,13 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
       timing_(timing),
       outlet_(std::move(outlet)),
       closing_(loop),
+      failures_(kFailureLinesEvery),
       settings_{.loop = loop,
                 .config = config,
                 .record_layer = {config.record_layer, &support_, &kernel},
                 .closing = closing_,
-                .stats = region.handshake()},
+                .stats = region.handshake(),
+                .failures = failures_},
       resolver_(loop) {
   if (config.record_layer != config::RecordLayer::kRelay) {
     support_ = ktls::probe_support(kernel);

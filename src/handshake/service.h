@@ -17,6 +17,7 @@
 #include "config/config.h"
 #include "handshake/closing.h"
 #include "handshake/connector.h"
+#include "handshake/failure_log.h"
 #include "handshake/handshake.h"
 #include "handshake/listener.h"
 #include "handshake/relay.h"
@@ -89,6 +90,7 @@ class Service {
   Outlet outlet_;
   ktls::Support support_;
   Closing closing_;
+  FailureLog failures_;
   HandshakeSettings settings_;
   std::vector<std::optional<TlsContext>> listener_contexts_;
   std::vector<std::optional<TlsContext>> trunk_contexts_;
