@@ -12,18 +12,24 @@ namespace {
 
 constexpr std::size_t kMostBytes = 8u << 20;  // a system's bundle of authorities is about a quarter of a megabyte
 
-// RFC 7468: what every file of the kind has somewhere; DER has no such mark.
+// RFC 7468: what every PEM file of the kind has somewhere.
 std::string_view pem_mark(FileReference::Kind kind) {
   switch (kind) {
     case FileReference::Kind::kPrivateKey:
       return "PRIVATE KEY-----";
     case FileReference::Kind::kRevocations:
       return "-----BEGIN X509 CRL-----";
-    case FileReference::Kind::kOcspResponse:
-      return "";
     default:
       return "-----BEGIN CERTIFICATE-----";
   }
+}
+
+// An OCSP response is DER: a SEQUENCE (RFC 6960 4.2.1). Whether it is any good is for the handshake process to find
+// out.
+bool holds(FileReference::Kind kind, std::string_view text) {
+  constexpr char kSequence = 0x30;
+  if (kind == FileReference::Kind::kOcspResponse) return text.starts_with(kSequence);
+  return text.find(pem_mark(kind)) != std::string_view::npos;
 }
 
 std::string_view kind_text(FileReference::Kind kind) {
@@ -43,7 +49,7 @@ std::string_view kind_text(FileReference::Kind kind) {
 }
 
 // The file's text. A named pipe or device is refused before anything could block on it.
-Result<std::string> read_pem(const std::string& path) {
+Result<std::string> read_regular(const std::string& path) {
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file.valid()) return fail_errno(errno, fmt::format("cannot read {}", path));
   struct stat about = {};
@@ -64,9 +70,9 @@ Result<std::string> read_pem(const std::string& path) {
 }
 
 Status check_file(const FileReference& reference) {
-  const Result<std::string> text = read_pem(reference.file);
+  const Result<std::string> text = read_regular(reference.file);
   if (!text) return std::unexpected(text.error());
-  if (text->find(pem_mark(reference.kind)) == std::string::npos) return fail("{} holds none", reference.file);
+  if (!holds(reference.kind, *text)) return fail("{} holds none", reference.file);
   return {};
 }
 

@@ -22,6 +22,7 @@ inline constexpr unsigned kMaxWorkers = 32;
 inline constexpr unsigned kMaxHandshakeProcesses = 8;
 inline constexpr unsigned kMaxTrunkConnections = 32;
 inline constexpr std::size_t kMaxTargets = 16;               // of one trunk
+inline constexpr std::size_t kMaxCertificates = 256;         // of one listener
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
 inline constexpr std::size_t kMaxListeners = 256;
 inline constexpr std::size_t kMaxTrunks = 1024;
@@ -156,8 +157,9 @@ struct Config {
 // Reads the file's text. A missing or unreadable file is an error that names it.
 [[nodiscard]] Result<std::string> read_file(const std::string& path);
 
-// Looks at every file of config.files: there, readable by this process, PEM of the right kind. The first that is not
-// gives an error in parse()'s form. Whether a key fits its certificate is for the handshake process to find out.
+// Looks at every file of config.files: there, readable by this process, PEM of the right kind (DER for OCSP). The first
+// that is not gives an error in parse()'s form. Whether a key fits its certificate is for the handshake process to find
+// out.
 [[nodiscard]] Status check_files(const Config& config);
 
 // "500ms", "30s", "5m", "1h": a whole number and a unit, at most a year.

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <filesystem>
 #include <optional>
 
 #include "config/notation.h"
@@ -20,52 +18,13 @@ unsigned default_workers() {
   return static_cast<unsigned>(std::clamp<long>(::sysconf(_SC_NPROCESSORS_ONLN), 1, kMaxWorkers));
 }
 
-// A file's name, made absolute and noted for check_files().
-std::string read_file_name(TableReader& reader, std::string_view key, FileReference::Kind kind, Config& config) {
-  const std::string name = reader.text(key);
-  if (name.empty()) return {};
-  std::error_code none;  // without a working directory a relative path stays one
-  const std::filesystem::path folder = std::filesystem::absolute(config.path, none).parent_path();
-  const std::string file = (folder / name).lexically_normal().string();
-  config.files.push_back({kind, file, reader.full_key(key), reader.line(key)});
-  return file;
-}
-
-// The cipher strings are OpenSSL's to judge; spaces and the like are refused here, with the line.
-std::string read_ciphers(TableReader& reader, std::string_view key) {
-  std::string ciphers = reader.text(key);
-  if (ciphers.find_first_of(" \t\"'") != std::string::npos)
-    reader.problem(key, fmt::format("'{}'; expected OpenSSL's names with colons between them", ciphers));
-  return ciphers;
-}
-
-constexpr std::array<std::string_view, 7> kTlsKeys = {"certificate", "key",     "ca",          "min_version",
-                                                      "max_version", "ciphers", "ciphersuites"};
-
-Tls read_tls(TableReader& reader, Config& config) {
-  enum class Version : std::uint8_t { k12, k13 };
-  Tls tls;
-  tls.certificate = read_file_name(reader, "certificate", FileReference::Kind::kCertificate, config);
-  tls.key = read_file_name(reader, "key", FileReference::Kind::kPrivateKey, config);
-  tls.ca = read_file_name(reader, "ca", FileReference::Kind::kAuthorities, config);
-  const auto lowest = reader.choice("min_version", {{"1.2", Version::k12}, {"1.3", Version::k13}}, Version::k12);
-  const auto highest = reader.choice("max_version", {{"1.2", Version::k12}, {"1.3", Version::k13}}, Version::k13);
-  if (lowest == Version::k13 && highest == Version::k12)
-    reader.problem("max_version", "\"1.2\" is below min_version; expected \"1.3\"");
-  tls.allow_tls12 = lowest == Version::k12;
-  tls.allow_tls13 = highest == Version::k13;
-  tls.ciphers = read_ciphers(reader, "ciphers");
-  tls.ciphersuites = read_ciphers(reader, "ciphersuites");
-  if (reader.has("certificate") && !reader.has("key"))
-    reader.missing("key", "the private key's PEM file, since there is a certificate");
-  if (reader.has("key") && !reader.has("certificate"))
-    reader.missing("certificate", "the certificate chain's PEM file, since there is a key");
-  return tls;
-}
-
-void refuse_tls_keys(TableReader& reader, std::string_view why) {
-  for (const std::string_view key : kTlsKeys)
-    if (reader.has(key)) reader.problem(key, fmt::format("{}; expected no TLS keys", why));
+// What useradd takes: it begins with a letter or "_", is at most 32 characters long and has no ":" or "/".
+bool is_user_name(std::string_view name) {
+  constexpr std::size_t kLongest = 32;
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  return name.size() <= kLongest && is_letter(name.front()) && std::ranges::all_of(name, [&](char c) {
+           return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '$';
+         });
 }
 
 std::string read_name(TableReader& reader, std::string_view key) {
@@ -156,6 +115,14 @@ void read_ktrunk(TableReader& reader, Config& config) {
       reader.problem("log_level", level.error().what);
     }
   }
+  config.handshake_processes =
+      reader.number("handshake_processes", {1, kMaxHandshakeProcesses}, config.handshake_processes);
+  config.user = reader.text("user", config.user);
+  if (!config.user.empty() && !is_user_name(config.user))
+    reader.problem("user", fmt::format("'{}'; expected the name of a user of this system", config.user));
+  // Keys open tickets for two rotations, and RFC 8446 4.6.1 lets a ticket live for seven days at most.
+  config.ticket_rotation =
+      reader.duration("ticket_rotation", {std::chrono::seconds(1), std::chrono::hours(84)}, config.ticket_rotation);
   reader.finish();
 }
 
@@ -171,6 +138,13 @@ void read_limits(TableReader& reader, Limits& limits) {
   limits.partial_message = reader.duration("partial_message", kTimeout, limits.partial_message);
   limits.handshake = reader.duration("handshake", kTimeout, limits.handshake);
   limits.drain = reader.duration("drain", {milliseconds(0), std::chrono::hours(1)}, limits.drain);
+  constexpr Range<std::uint32_t> kCount{1, 1u << 20};
+  limits.handshakes = reader.number("handshakes", kCount, limits.handshakes);
+  limits.handshakes_per_address = reader.number("handshakes_per_address", kCount, limits.handshakes_per_address);
+  limits.handshake_rate = reader.number("handshake_rate", kCount, limits.handshake_rate);
+  limits.connections_per_address = reader.number("connections_per_address", kCount, limits.connections_per_address);
+  // RFC 8446 5.5 allows 2^24.5 records of full length under one AES-GCM key; few is for those who want to see it work.
+  limits.key_records = reader.number("key_records", {16, 1u << 24}, limits.key_records);
   if (limits.max_queue_bytes < limits.max_message_bytes)
     reader.problem("max_queue_bytes", fmt::format("{} is less than max_message_bytes; expected at least {}",
                                                   limits.max_queue_bytes, limits.max_message_bytes));
@@ -189,28 +163,10 @@ Listener read_listener(TableReader& reader, Config& config) {
   if (listener.name.empty())
     listener.name = fmt::format("{}:{}", transport_name(listener.transport), listener.address.text());
 
-  listener.tls = read_tls(reader, config);
-  listener.verify_client = reader.choice("verify_client",
-                                         {{"off", ClientVerification::kOff},
-                                          {"optional", ClientVerification::kOptional},
-                                          {"require", ClientVerification::kRequire}},
-                                         listener.verify_client);
-  constexpr std::uint32_t kMostTickets = 8;
-  listener.tickets = reader.number("tickets", {0, kMostTickets}, listener.tickets);
-  if (listener.transport != Transport::kTls) {
-    const std::string why = fmt::format("transport is \"{}\"", transport_name(listener.transport));
-    refuse_tls_keys(reader, why);
-    for (const std::string_view key : {"verify_client", "tickets"})
-      if (reader.has(key)) reader.problem(key, fmt::format("{}; expected no TLS keys", why));
-  } else if (transport) {
-    if (!reader.has("certificate") && !reader.has("key")) {
-      reader.missing("certificate", "the certificate chain's PEM file, since transport is \"tls\"");
-      reader.missing("key", "the private key's PEM file, since transport is \"tls\"");
-    }
-    if (listener.verify_client != ClientVerification::kOff && !reader.has("ca"))
-      reader.missing("ca", "the PEM file of the authorities that sign client certificates, since verify_client is set");
-    if (listener.verify_client == ClientVerification::kOff && reader.has("ca"))
-      reader.problem("ca", "verify_client is \"off\"; expected \"optional\" or \"require\" there, or no ca");
+  if (transport == Transport::kTls) {
+    read_listener_tls(reader, listener, config);
+  } else {
+    refuse_listener_tls(reader, transport ? fmt::format("transport is \"{}\"", transport_name(*transport)) : "");
   }
   reader.finish();
   return listener;
@@ -236,12 +192,12 @@ Trunk read_trunk(TableReader& reader, Config& config) {
       reader.problem(item, "udp and connections do not mix in one trunk; expected udp targets alone, or none");
     trunk.targets.push_back(*target);
   }
-  trunk.tls = read_tls(reader, config);
+  trunk.tls = read_tls(reader, config, Alpn::kOff);
   trunk.verify_name = read_host(reader, "verify_name");
   if (trunk.targets.size() > kMaxTargets)
     reader.problem("targets", fmt::format("{} targets; expected {} at most", trunk.targets.size(), kMaxTargets));
   if (!trunk.targets.empty() && !tls) {
-    refuse_tls_keys(reader, "no target is a \"tls:\" one");
+    refuse_tls(reader, "no target is a \"tls:\" one");
     if (reader.has("verify_name")) reader.problem("verify_name", "no target is a \"tls:\" one; expected no TLS keys");
   }
   const bool incoming = !reader.has("targets");

@@ -25,6 +25,15 @@ void read_limits(TableReader& reader, Limits& limits);
 [[nodiscard]] Trunk read_trunk(TableReader& reader, Config& config);
 [[nodiscard]] Route read_route(TableReader& reader);
 
+// The TLS keys of a table (tls_tables.cc). `alpn` is what holds without the key.
+[[nodiscard]] Tls read_tls(TableReader& reader, Config& config, Alpn alpn);
+// The same and those that listeners alone have.
+void read_listener_tls(TableReader& reader, Listener& listener, Config& config);
+// Reports every TLS key of a table that has no use for them: `why` says why not, or is empty where they are only to be
+// known as keys.
+void refuse_tls(TableReader& reader, std::string_view why);
+void refuse_listener_tls(TableReader& reader, std::string_view why);
+
 // Resolves the names that tables call each other by, and reports what only several tables together can tell.
 void check_references(Draft& draft);
 

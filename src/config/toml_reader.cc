@@ -184,6 +184,13 @@ std::vector<const Node*> TableReader::tables(std::string_view key) {
   return result;
 }
 
+std::vector<TableReader> TableReader::readers(std::string_view key) {
+  std::vector<TableReader> result;
+  for (const Node* node : tables(key))
+    result.emplace_back(*node, fmt::format("{}[{}]", full_key(key), result.size()), *problems_);
+  return result;
+}
+
 void TableReader::finish() {
   for (const Member& entry : table_->members) {
     if (std::ranges::find(known_, entry.key) != known_.end()) continue;

@@ -59,6 +59,9 @@ class TableReader {
   [[nodiscard]] const Node* table(std::string_view key);
   [[nodiscard]] std::vector<const Node*> tables(std::string_view key);
 
+  // The same, each with a reader of its own, which may outlive this one.
+  [[nodiscard]] std::vector<TableReader> readers(std::string_view key);
+
   // One of a few words.
   template <typename Value>
   [[nodiscard]] Value choice(std::string_view key, std::initializer_list<std::pair<std::string_view, Value>> words,

@@ -18,7 +18,7 @@ using testing::HasSubstr;
 
 constexpr std::string_view kText =
     "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = 'c.pem'\nkey = 'c.key'\n"
-    "verify_client = 'optional'\nca = 'ca.pem'\n";
+    "verify_client = 'optional'\nca = 'ca.pem'\ncrl = 'crl.pem'\nocsp = 'c.ocsp'\n";
 
 class CheckFilesTest : public testing::Test {
  protected:
@@ -29,6 +29,8 @@ class CheckFilesTest : public testing::Test {
     write("c.pem", "text before\n-----BEGIN CERTIFICATE-----\n");
     write("c.key", "-----BEGIN EC PRIVATE KEY-----\n");
     write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+    write("crl.pem", "-----BEGIN X509 CRL-----\n");
+    write("c.ocsp", std::string_view("\x30\x03\x0a\x01\x06", 5));
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
@@ -70,6 +72,18 @@ TEST_F(CheckFilesTest, EmptyAndBinaryFiles) {
   EXPECT_THAT(check().error().what, HasSubstr("holds none; expected PEM certificates of authorities"));
   write("ca.pem", std::string_view("\x30\x82\0\0", 4));
   EXPECT_THAT(check().error().what, HasSubstr("holds none"));
+}
+
+TEST_F(CheckFilesTest, RevocationListsAndResponses) {
+  write("crl.pem", "-----BEGIN CERTIFICATE-----\n");
+  EXPECT_EQ(check().error().what, file("k.toml") + ":8: key 'listen[0].crl': " + file("crl.pem") +
+                                      " holds none; expected PEM certificate revocation lists");
+  write("crl.pem", "-----BEGIN X509 CRL-----\n");
+  for (const std::string_view text : {"", "-----BEGIN OCSP RESPONSE-----\n"}) {
+    write("c.ocsp", text);
+    EXPECT_EQ(check().error().what, file("k.toml") + ":9: key 'listen[0].ocsp': " + file("c.ocsp") +
+                                        " holds none; expected an OCSP response (DER)");
+  }
 }
 
 TEST_F(CheckFilesTest, NoRegularFile) {

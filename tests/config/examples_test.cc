@@ -21,7 +21,7 @@ TEST(ExamplesTest, EveryExampleParses) {
     EXPECT_FALSE(config->trunks.empty()) << entry.path();
     EXPECT_FALSE(config->routes.empty()) << entry.path();
   }
-  EXPECT_GE(found, 2);
+  EXPECT_GE(found, 3);
 }
 
 TEST(ExamplesTest, EveryKeyIsShown) {
@@ -41,6 +41,20 @@ TEST(ExamplesTest, EveryKeyIsShown) {
                                 "partial_message",
                                 "handshake",
                                 "drain",
+                                "handshake_processes",
+                                "user",
+                                "ticket_rotation",
+                                "handshakes",
+                                "handshakes_per_address",
+                                "handshake_rate",
+                                "connections_per_address",
+                                "key_records",
+                                "crl",
+                                "ocsp",
+                                "groups",
+                                "alpn",
+                                "client_purpose",
+                                "names",
                                 "name",
                                 "transport",
                                 "address",

@@ -22,6 +22,9 @@ record_layer = "relay"
 control = "/run/k/c.sock"
 log_format = "json"
 log_level = "debug"
+handshake_processes = 8
+user = "ktrunk"
+ticket_rotation = "2h"
 
 [limits]
 max_connections = 100
@@ -31,6 +34,11 @@ stalled_peer = "45s"
 partial_message = "500ms"
 handshake = "1m"
 drain = "0s"
+handshakes = 11
+handshakes_per_address = 12
+handshake_rate = 13
+connections_per_address = 14
+key_records = 16
 
 [[listen]]
 name = "wan"
@@ -44,6 +52,19 @@ verify_client = "require"
 min_version = "1.3"
 ciphersuites = "TLS_AES_128_GCM_SHA256"
 tickets = 0
+crl = "crl.pem"
+ocsp = "wan.ocsp"
+groups = "X25519:P-256"
+alpn = "require"
+client_purpose = "any"
+[[listen.certificates]]
+certificate = "b.pem"
+key = "b.key"
+ocsp = "b.ocsp"
+names = ["B.example.net.", "*.b.example.net"]
+[[listen.certificates]]
+certificate = "d.pem"
+key = "d.key"
 
 [[listen]]
 transport = "udp"
@@ -59,6 +80,9 @@ key = "c.key"
 max_version = "1.2"
 ciphers = "ECDHE+AESGCM"
 connections = 32
+crl = "carrier.crl"
+groups = "P-384"
+alpn = "accept"
 
 [[trunk]]
 name = "pbx"
@@ -97,6 +121,14 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(config->limits.partial_message, milliseconds(500));
   EXPECT_EQ(config->limits.handshake, milliseconds(60'000));
   EXPECT_EQ(config->limits.drain, milliseconds(0));
+  EXPECT_EQ(config->handshake_processes, 8u);
+  EXPECT_EQ(config->user, "ktrunk");
+  EXPECT_EQ(config->ticket_rotation, std::chrono::hours(2));
+  EXPECT_EQ(config->limits.handshakes, 11u);
+  EXPECT_EQ(config->limits.handshakes_per_address, 12u);
+  EXPECT_EQ(config->limits.handshake_rate, 13u);
+  EXPECT_EQ(config->limits.connections_per_address, 14u);
+  EXPECT_EQ(config->limits.key_records, 16u);
 
   ASSERT_EQ(config->listeners.size(), 2u);
   const Listener& wan = config->listeners[0];
@@ -113,6 +145,18 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_TRUE(wan.tls.allow_tls13);
   EXPECT_EQ(wan.tls.ciphersuites, "TLS_AES_128_GCM_SHA256");
   EXPECT_EQ(wan.tickets, 0u);
+  EXPECT_EQ(wan.tls.crl, "/etc/ktrunk/crl.pem");
+  EXPECT_EQ(wan.tls.ocsp, "/etc/ktrunk/wan.ocsp");
+  EXPECT_EQ(wan.tls.groups, "X25519:P-256");
+  EXPECT_EQ(wan.tls.alpn, Alpn::kRequire);
+  EXPECT_EQ(wan.client_purpose, ClientPurpose::kAny);
+  ASSERT_EQ(wan.certificates.size(), 2u);
+  EXPECT_EQ(wan.certificates[0].certificate, "/etc/ktrunk/b.pem");
+  EXPECT_EQ(wan.certificates[0].key, "/etc/ktrunk/b.key");
+  EXPECT_EQ(wan.certificates[0].ocsp, "/etc/ktrunk/b.ocsp");
+  EXPECT_THAT(wan.certificates[0].names, ElementsAre("b.example.net", "*.b.example.net"));
+  EXPECT_EQ(wan.certificates[1].ocsp, "");
+  EXPECT_TRUE(wan.certificates[1].names.empty());
   const Listener& lan = config->listeners[1];
   EXPECT_EQ(lan.name, "udp:[::1]:5060");
   EXPECT_EQ(lan.advertise_host, "[2001:db8::7]");
@@ -130,6 +174,9 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_TRUE(carrier.tls.allow_tls12);
   EXPECT_FALSE(carrier.tls.allow_tls13);
   EXPECT_EQ(carrier.tls.ciphers, "ECDHE+AESGCM");
+  EXPECT_EQ(carrier.tls.crl, "/etc/ktrunk/carrier.crl");
+  EXPECT_EQ(carrier.tls.groups, "P-384");
+  EXPECT_EQ(carrier.tls.alpn, Alpn::kAccept);
   EXPECT_EQ(carrier.listener, ListenerId{0});
   EXPECT_EQ(config->trunks[1].targets[0].transport, Transport::kUdp);
   EXPECT_EQ(config->trunks[1].listener, ListenerId{1});
@@ -149,8 +196,11 @@ TEST(ParseTest, ReadsEveryKey) {
 
   std::vector<std::string> files;
   for (const FileReference& file : config->files) files.push_back(fmt::format("{} {}", file.key, file.line));
-  EXPECT_THAT(files, ElementsAre("listen[0].certificate 23", "listen[0].key 24", "listen[0].ca 25",
-                                 "trunk[0].certificate 40", "trunk[0].key 41"));
+  EXPECT_THAT(files, ElementsAre("listen[0].certificate 31", "listen[0].key 32", "listen[0].ca 33", "listen[0].crl 38",
+                                 "listen[0].ocsp 39", "listen[0].certificates[0].certificate 44",
+                                 "listen[0].certificates[0].key 45", "listen[0].certificates[0].ocsp 46",
+                                 "listen[0].certificates[1].certificate 49", "listen[0].certificates[1].key 50",
+                                 "trunk[0].certificate 61", "trunk[0].key 62", "trunk[0].crl 66"));
 }
 
 TEST(ParseTest, DefaultsAreThoseOfTheStructs) {
@@ -165,6 +215,21 @@ TEST(ParseTest, DefaultsAreThoseOfTheStructs) {
   EXPECT_EQ(config->listeners[0].advertise_host, "127.0.0.1");
   EXPECT_EQ(config->listeners[0].advertise_port, 5060);
   EXPECT_TRUE(config->files.empty());
+  EXPECT_EQ(config->handshake_processes, 1u);
+  EXPECT_EQ(config->user, "nobody");
+  EXPECT_EQ(config->ticket_rotation, std::chrono::hours(1));
+  EXPECT_EQ(config->limits.key_records, Limits{}.key_records);
+}
+
+TEST(ParseTest, AListenerAcceptsAlpnAndATrunkOffersNone) {
+  const auto config = parse(
+      "[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = 'c.pem'\nkey = 'c.key'\n"
+      "[[trunk]]\nname = 'a'\ntargets = ['tls:a.example']\n",
+      "k.toml");
+  ASSERT_TRUE(config) << config.error().what;
+  EXPECT_EQ(config->listeners[0].tls.alpn, Alpn::kAccept);
+  EXPECT_EQ(config->listeners[0].client_purpose, ClientPurpose::kClient);
+  EXPECT_EQ(config->trunks[0].tls.alpn, Alpn::kOff);
 }
 
 TEST(ParseTest, FileNamesOfARelativePathAreMadeAbsolute) {
