@@ -169,7 +169,11 @@ void Handshake::secured() {
     }
     if (choice->kernel) {
       info.record_layer = ipc::RecordLayerKind::kKernel;
-      result.descriptor = std::move(*choice->kernel).release();
+      result.descriptor = std::move(choice->kernel->socket).release();
+      const KernelSecrets& secrets =
+          result.kernel.emplace(std::move(choice->kernel->secrets), std::nullopt, info.trunk, origin_.host).secrets;
+      if (origin_.role == ConnectionRole::kConnected)
+        result.kernel->tickets = TicketReader::create(std::move(*session_), secrets);
     } else {
       info.record_layer = ipc::RecordLayerKind::kRelay;
       info.record_layer_note = ipc::Text<120>(choice->note);

@@ -51,10 +51,10 @@ struct Origin {
 // A connection that is ready.
 struct Secured {
   ipc::ConnectionInfo info;
-  Fd descriptor;                      // kTLS or plain TCP socket in blocking mode; none for a relay
-  std::optional<TlsSession> session;  // relay: the session, socket still non-blocking
+  Fd descriptor;                        // kTLS or plain TCP socket in blocking mode; none for a relay
+  std::optional<TlsSession> session;    // relay: the session, socket still non-blocking
   std::optional<KernelSession> kernel;  // record layer kernel: for the key keeper, once the connection is admitted
-  Resumption resumption;              // what the next connection to the same host may use; may be empty
+  Resumption resumption;                // what the next connection to the same host may use; may be empty
 };
 
 class Handshake {

@@ -30,7 +30,7 @@ Status check_quiet(SSL* ssl, const SessionTrace& trace) {
   return {};
 }
 
-Result<HandoverKeys> export_tls13(const Suite& suite, SessionTrace& trace) {
+Result<HandoverKeys> export_tls13(const Suite& suite, ktls::Endpoint self, SessionTrace& trace) {
   const std::size_t length = ktls::hash_bytes(suite.hash);
   if (trace.transmit.secret.size() != length || trace.receive.secret.size() != length)
     return fail("OpenSSL gave no application traffic secret of the cipher suite's length");
@@ -42,11 +42,12 @@ Result<HandoverKeys> export_tls13(const Suite& suite, SessionTrace& trace) {
   if (!receive) return std::unexpected(std::move(receive.error()));
   return HandoverKeys{{std::move(*transmit), std::move(*receive)},
                       suite.hash,
+                      self,
                       std::move(trace.transmit.secret),
                       std::move(trace.receive.secret)};
 }
 
-Result<HandoverKeys> export_tls12(SSL* ssl, const Suite& suite, const SessionTrace& trace) {
+Result<HandoverKeys> export_tls12(SSL* ssl, const Suite& suite, ktls::Endpoint self, const SessionTrace& trace) {
   ktls::Secret<SSL_MAX_MASTER_KEY_LENGTH> master;
   master.resize(SSL_MAX_MASTER_KEY_LENGTH);
   const auto out = master.writable();
@@ -61,11 +62,11 @@ Result<HandoverKeys> export_tls12(SSL* ssl, const Suite& suite, const SessionTra
   // OpenSSL starts the explicit nonces of AES-GCM anywhere and counts up: going on behind the last one that was sent
   // uses none of them twice under this key.
   auto keys = ktls::keys_from_master_secret(
-      SSL_is_server(ssl) == 1 ? ktls::Endpoint::kServer : ktls::Endpoint::kClient, suite.aead, suite.hash,
+      self, suite.aead, suite.hash,
       {master.bytes(), std::as_bytes(std::span(client)), std::as_bytes(std::span(server))},
       {{trace.transmit.passed}, {trace.receive.passed}, trace.transmit.last_explicit_nonce + 1});
   if (!keys) return std::unexpected(std::move(keys.error()));
-  return HandoverKeys{std::move(*keys), suite.hash, {}, {}};
+  return HandoverKeys{std::move(*keys), suite.hash, self, {}, {}};
 }
 
 }  // namespace
@@ -116,7 +117,9 @@ Result<HandoverKeys> export_keys(SSL* ssl, SessionTrace& trace) {
   if (auto status = check_quiet(ssl, trace); !status) return std::unexpected(std::move(status.error()));
   auto suite = kernel_suite(ssl);
   if (!suite) return std::unexpected(std::move(suite.error()));
-  return suite->version == ktls::Version::kTls13 ? export_tls13(*suite, trace) : export_tls12(ssl, *suite, trace);
+  const ktls::Endpoint self = SSL_is_server(ssl) == 1 ? ktls::Endpoint::kServer : ktls::Endpoint::kClient;
+  return suite->version == ktls::Version::kTls13 ? export_tls13(*suite, self, trace)
+                                                 : export_tls12(ssl, *suite, self, trace);
 }
 
 }  // namespace ktrunk::handshake

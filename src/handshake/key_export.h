@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "base/result.h"
 #include "ktls/crypto_info.h"
@@ -13,16 +14,30 @@
 
 namespace ktrunk::handshake {
 
+// What outlives the handover: enough to make every later key of the connection. Wipes itself.
+struct KernelSecrets {
+  ktls::Version version = ktls::Version::kTls13;
+  ktls::Aead aead = ktls::Aead::kAes128Gcm;
+  ktls::Hash hash = ktls::Hash::kSha256;
+  ktls::Endpoint self = ktls::Endpoint::kServer;
+  ktls::TrafficSecret transmit;  // TLS 1.3, else empty
+  ktls::TrafficSecret receive;
+};
+
 // What a connection takes along when it leaves OpenSSL. Wipes itself.
 struct HandoverKeys {
   ktls::SessionKeys keys;  // with the numbers of the next records
   ktls::Hash hash = ktls::Hash::kSha256;
+  ktls::Endpoint self = ktls::Endpoint::kServer;
   // TLS 1.3 only, else empty: for following key updates (ktls::next_secret) after the handover.
   ktls::TrafficSecret transmit_secret;
   ktls::TrafficSecret receive_secret;
 
   [[nodiscard]] ktls::Version version() const { return keys.transmit.version; }
   [[nodiscard]] ktls::Aead aead() const { return keys.transmit.aead; }
+  [[nodiscard]] KernelSecrets secrets() && {
+    return {version(), aead(), hash, self, std::move(transmit_secret), std::move(receive_secret)};
+  }
 };
 
 // What was seen of one direction while the handshake ran.

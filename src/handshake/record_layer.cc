@@ -26,7 +26,9 @@ Result<RecordLayerChoice> choose_record_layer(const RecordLayerPolicy& policy, T
   std::string note = obstacle(policy, session);
   if (note.empty()) {
     auto handover = session.into_kernel(*policy.kernel);
-    if (handover) return RecordLayerChoice{std::move(handover->socket), {}};
+    if (handover)
+      return RecordLayerChoice{RecordLayerChoice::Kernel{std::move(handover->socket), std::move(handover->secrets)},
+                               {}};
     if (handover.error().socket == ktls::SocketState::kUnusable)
       return fail("the kernel took the keys of one direction only: {}", handover.error().error.what);
     note = std::move(handover.error().error.what);

@@ -22,8 +22,12 @@ struct RecordLayerPolicy {
 };
 
 struct RecordLayerChoice {
-  std::optional<ktls::KtlsSocket> kernel;  // set: the kernel does it, and the session is spent; unset: relay
-  std::string note;                        // why relay
+  struct Kernel {
+    ktls::KtlsSocket socket;
+    KernelSecrets secrets;
+  };
+  std::optional<Kernel> kernel;  // set: the kernel does it; the session is spent, but for tickets; unset: relay
+  std::string note;              // why relay
 };
 
 // Moves the session into the kernel if it may and can be. Error: the connection must be closed, because the

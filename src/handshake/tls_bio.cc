@@ -12,12 +12,17 @@ namespace {
 
 TappedSocket& socket_of(BIO* bio) { return *static_cast<TappedSocket*>(BIO_get_data(bio)); }
 
+// MSG_DONTWAIT: O_NONBLOCK belongs to the open file, which another process may hold a descriptor of too.
 int write_some(BIO* bio, const char* data, std::size_t size, std::size_t* written) {
   TappedSocket& socket = socket_of(bio);
   BIO_clear_retry_flags(bio);
+  if (socket.fd < 0) {
+    *written = size;
+    return 1;
+  }
   ssize_t count = 0;
   do {
-    count = ::send(socket.fd, data, size, MSG_NOSIGNAL);
+    count = ::send(socket.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (count < 0 && errno == EINTR);
   if (count >= 0) {
     *written = static_cast<std::size_t>(count);
@@ -33,12 +38,22 @@ int write_some(BIO* bio, const char* data, std::size_t size, std::size_t* writte
   return -1;
 }
 
+int read_memory(BIO* bio, TappedSocket& socket, std::span<std::byte> into, std::size_t* received) {
+  *received = std::min(into.size(), socket.memory.size());
+  std::copy_n(socket.memory.begin(), *received, into.begin());
+  socket.memory = socket.memory.subspan(*received);
+  if (*received > 0) return 1;
+  BIO_set_retry_read(bio);
+  return -1;
+}
+
 int read_some(BIO* bio, char* data, std::size_t size, std::size_t* received) {
   TappedSocket& socket = socket_of(bio);
   BIO_clear_retry_flags(bio);
+  if (socket.fd < 0) return read_memory(bio, socket, std::as_writable_bytes(std::span(data, size)), received);
   ssize_t count = 0;
   do {
-    count = ::recv(socket.fd, data, size, 0);
+    count = ::recv(socket.fd, data, size, MSG_DONTWAIT);
   } while (count < 0 && errno == EINTR);
   *received = 0;
   if (count > 0) {

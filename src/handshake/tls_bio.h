@@ -42,12 +42,14 @@ class RecordTap {
 };
 
 // The descriptor and the two taps of one connection. A BIO made from it points to it: it must stay where it is.
+// Without a descriptor OpenSSL reads what `memory` has, then would block; what it writes goes nowhere.
 struct TappedSocket {
   int fd = -1;
   RecordTap transmit;
   RecordTap receive;
   int error = 0;     // errno of the call that broke the connection
   bool eof = false;  // the peer's FIN was read
+  std::span<const std::byte> memory = {};
 };
 
 struct FreeBio {

@@ -14,7 +14,7 @@
 namespace ktrunk::handshake {
 
 struct TlsSession::State {
-  enum class Phase : std::uint8_t { kHandshake, kDone, kRelay, kExported, kFailed };
+  enum class Phase : std::uint8_t { kHandshake, kDone, kRelay, kExported, kDetached, kFailed };
   struct FreeSsl {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
@@ -45,6 +45,9 @@ struct TlsSession::State {
   [[nodiscard]] Step fail_handshake();
   [[nodiscard]] IoResult io_failure(int result);
   void drop_quietly();
+  [[nodiscard]] bool may_get_tickets() const {
+    return role == Role::kConnect && negotiated.version == ktls::Version::kTls13;
+  }
 
   static void on_keylog(const SSL* session, const char* line);
   static void on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session, void*);
@@ -281,8 +284,10 @@ std::expected<TlsSession::Handover, TlsSession::HandoverError> TlsSession::into_
     state.phase = untouched ? State::Phase::kDone : State::Phase::kFailed;
     return std::unexpected(HandoverError{std::move(installed.error().error), installed.error().socket});
   }
-  state.drop_quietly();
-  return Handover{std::move(*installed), std::move(keys->transmit_secret), std::move(keys->receive_secret), keys->hash};
+  Handover handover{std::move(*installed), std::move(*keys).secrets()};
+  state.tapped.fd = -1;
+  if (!state.may_get_tickets()) state.drop_quietly();
+  return handover;
 }
 
 // Frees OpenSSL's part without a word to the peer. Marked as shut down, the session's tickets stay good.
@@ -291,6 +296,33 @@ void TlsSession::State::drop_quietly() {
   SSL_set_shutdown(ssl.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   ssl.reset();
   tapped.fd = -1;
+}
+
+std::optional<ktls::RecordSeq> TlsSession::detach() {
+  State& state = *state_;
+  if (state.phase != State::Phase::kExported || !state.ssl || !state.may_get_tickets()) return std::nullopt;
+  state.tapped.fd = -1;
+  state.socket.reset();
+  state.phase = State::Phase::kDetached;
+  return ktls::RecordSeq{state.trace.receive.passed};
+}
+
+Status TlsSession::read_detached(std::span<const std::byte> records) {
+  State& state = *state_;
+  if (state.phase != State::Phase::kDetached) return fail("the session does not read from memory");
+  ERR_clear_error();
+  state.tapped.memory = records;
+  std::byte none{};
+  std::size_t count = 0;
+  const int result = SSL_read_ex(state.ssl.get(), &none, 1, &count);
+  const bool waits = result != 1 && SSL_get_error(state.ssl.get(), result) == SSL_ERROR_WANT_READ;
+  const bool all = state.tapped.memory.empty();
+  state.tapped.memory = {};
+  if (waits && all) return {};
+  std::string why = result == 1 ? "it took them for data" : openssl_error();
+  state.drop_quietly();
+  state.phase = State::Phase::kFailed;
+  return fail("{}: OpenSSL does not take the server's session ticket: {}", state.owner, why);
 }
 
 TlsSession::IoResult TlsSession::State::io_failure(int result) {

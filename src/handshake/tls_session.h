@@ -81,12 +81,11 @@ class TlsSession {
   };
   struct Handover {
     ktls::KtlsSocket socket;
-    ktls::TrafficSecret transmit_secret;  // TLS 1.3, for key updates; else empty
-    ktls::TrafficSecret receive_secret;
-    ktls::Hash hash;
+    KernelSecrets secrets;
   };
-  // Exports the keys and installs them in the kernel. On success OpenSSL's part is gone, nothing was written to the
-  // socket, and the session can only be destroyed.
+  // Exports the keys and installs them in the kernel. On success nothing was written to the socket, and the session can
+  // only be destroyed; or be given to a TicketReader (ticket_reader.h) if it is a client's under TLS 1.3: of others
+  // OpenSSL's part is gone.
   [[nodiscard]] std::expected<Handover, HandoverError> into_kernel(ktls::Kernel& kernel = ktls::running_kernel());
   // Only the export, once: into_kernel() uses it.
   [[nodiscard]] Result<HandoverKeys> export_keys();
@@ -114,6 +113,13 @@ class TlsSession {
   [[nodiscard]] const Error& io_error() const;
   // Octets that OpenSSL has received and decrypted, or could without the socket: read() before polling.
   [[nodiscard]] bool has_pending() const;
+
+  // ---- for TicketReader: a client's, TLS 1.3, after into_kernel() or export_keys().
+  // From now on OpenSSL reads from memory. The number of the record that it waits for; none when the session is not of
+  // that kind.
+  [[nodiscard]] std::optional<ktls::RecordSeq> detach();
+  // OpenSSL reads these records as if they came from the peer. What it has learnt from them is in resumption().
+  [[nodiscard]] Status read_detached(std::span<const std::byte> records);
 
   // ---- resumption (client). What the server has given so far; invalid when nothing. TLS 1.3 tickets come after the
   // handshake, so that only a session that read() from the peer has one.

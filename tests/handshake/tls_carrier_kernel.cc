@@ -57,11 +57,11 @@ class KernelCarrier final : public Carrier {
   }
 
   bool update_receive_keys() override {
-    auto secret = ktls::next_secret(handover_.hash, handover_.receive_secret);
+    auto secret = ktls::next_secret(handover_.secrets.hash, handover_.secrets.receive);
     if (!secret) return false;
     const auto keys =
-        ktls::keys_from_secret<ktls::Direction::kReceive>(handover_.socket.aead(), handover_.hash, *secret, {0});
-    handover_.receive_secret = std::move(*secret);
+        ktls::keys_from_secret<ktls::Direction::kReceive>(handover_.socket.aead(), handover_.secrets.hash, *secret, {0});
+    handover_.secrets.receive = std::move(*secret);
     return keys.has_value() && ktls::rekey(fd(), *keys).has_value();
   }
 

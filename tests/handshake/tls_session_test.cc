@@ -443,7 +443,7 @@ TEST_F(Relay, LeavesWithoutAWord) {
   EXPECT_EQ(ours().fd(), -1);
   EXPECT_FALSE(ours().resumption().valid());
   EXPECT_FALSE(ours().has_pending());
-  EXPECT_EQ(handover->transmit_secret.size(), 32u);
+  EXPECT_EQ(handover->secrets.transmit.size(), 32u);
   // Nothing behind the tickets: the socket is open, and OpenSSL's end has said nothing.
   peer().read_tickets();
   std::array<char, 16> none = {};
