@@ -20,10 +20,13 @@ endif()
 target_link_options(ktrunk_options INTERFACE -Wl,--as-needed)
 
 # ktrunk_library(NAME sources...): the library of one folder of src/, as ktrunk_NAME and ktrunk::NAME.
+# Who uses it from outside gets the include root and the language, and none of our own options.
 function(ktrunk_library name)
   add_library(ktrunk_${name} STATIC ${ARGN})
   add_library(ktrunk::${name} ALIAS ktrunk_${name})
-  target_link_libraries(ktrunk_${name} PUBLIC ktrunk_options)
+  target_link_libraries(ktrunk_${name} PUBLIC $<BUILD_INTERFACE:ktrunk_options>)
+  target_include_directories(ktrunk_${name} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/ktrunk>)
+  target_compile_features(ktrunk_${name} PUBLIC cxx_std_23)
   set_target_properties(ktrunk_${name} PROPERTIES EXPORT_NAME ${name})
 endfunction()
 
