@@ -88,10 +88,8 @@ class KeyKeeper {
   void install_transmit(const ipc::InstallTransmit& message, Fd socket);
 
   // Makes new keys for one direction: by our own KeyUpdate, or by asking the peer for one (which brings ours with it).
-  enum class Update : std::uint8_t {
-    kBegun,   // or under way already
-    kCannot,  // TLS 1.2, a kernel that takes no second keys, or a connection that is not known: replace or retire it
-  };
+  // Of a connection that is not known: kCannot.
+  using Update = KeyRenewal;
   [[nodiscard]] Update update(ConnectionId connection, ipc::Renew::Which which);
 
   // Connections that wait for tickets now; each holds an OpenSSL session.

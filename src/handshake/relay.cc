@@ -53,6 +53,18 @@ Result<Relay::Made> Relay::create(EventLoop& loop, Closing& closing, TlsSession 
   return made;
 }
 
+KeyRenewal Relay::renew(ipc::Renew::Which which) {
+  if (session_.negotiated().version != ktls::Version::kTls13) return KeyRenewal::kCannot;
+  if (workers_done_) return KeyRenewal::kBegun;  // it ends before it needs them
+  if (which == ipc::Renew::Which::kReceive) {
+    update_ = KeyUpdateRequest::kRequested;
+  } else if (!update_) {
+    update_ = KeyUpdateRequest::kNotRequested;
+  }
+  again_ = loop_.after({}, [this] { run(); });
+  return KeyRenewal::kBegun;
+}
+
 void Relay::close() {
   workers_done_ = true;
   down_ = {};
@@ -80,6 +92,7 @@ Relay::Progress Relay::carry_up() {
   up_wants_ = Interest::kNothing;
   std::span<const std::byte> packet = up_;
   if (packet.empty()) {
+    if (update_) return say_key_update();
     if (workers_done_) return say_close_notify();
     ssize_t got = 0;
     // ECONNRESET says once that an end was closed with packets unread; what was sent before is still to be had.
@@ -108,6 +121,26 @@ Relay::Progress Relay::carry_up() {
       return Progress::kBlocked;
     case TlsSession::Io::kEof:
     case TlsSession::Io::kClosed:
+      return broken("the peer ended the stream while it was sent to");
+    case TlsSession::Io::kFailed:
+      break;
+  }
+  return broken(session_.io_error().what);
+}
+
+Relay::Progress Relay::say_key_update() {
+  switch (session_.update_keys(*update_).outcome) {
+    case TlsSession::Io::kWantWrite:
+      up_wants_ = Interest::kWrite;
+      return Progress::kBlocked;
+    case TlsSession::Io::kWantRead:
+      up_wants_ = Interest::kRead;
+      return Progress::kBlocked;
+    case TlsSession::Io::kBytes:
+      update_.reset();
+      return Progress::kSome;
+    case TlsSession::Io::kClosed:
+    case TlsSession::Io::kEof:
       return broken("the peer ended the stream while it was sent to");
     case TlsSession::Io::kFailed:
       break;
@@ -173,7 +206,7 @@ Relay::Progress Relay::deliver(std::span<const std::byte> packet) {
 }
 
 void Relay::mind_the_stall(bool sent) {
-  const bool waiting = !up_.empty() || workers_done_;
+  const bool waiting = !up_.empty() || update_.has_value() || workers_done_;
   if (!waiting || sent) stall_.reset();
   if (waiting && !stall_.pending()) {
     stall_ = loop_.after(stalled_peer_, [this] {
@@ -186,7 +219,7 @@ void Relay::watch_what_is_wanted() {
   const auto wants = [this](Interest one) { return up_wants_ == one || down_wants_ == one; };
   socket_watch_.set(interest(wants(Interest::kRead), wants(Interest::kWrite)));
   // A descriptor that has hung up and is watched for anything would wake the loop for ever: deaf workers are only read.
-  end_watch_.set(interest(up_.empty() && !workers_done_, !down_.empty()));
+  end_watch_.set(interest(up_.empty() && !update_ && !workers_done_, !down_.empty()));
 }
 
 Relay::Progress Relay::broken(std::string_view why) {

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +25,7 @@
 #include "base/result.h"
 #include "handshake/closing.h"
 #include "handshake/tls_session.h"
+#include "ipc/messages.h"
 
 namespace ktrunk::handshake {
 
@@ -44,6 +46,10 @@ class Relay {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
+  // New keys for one direction (Renew): by a KeyUpdate before the next packet of the workers. Peers' KeyUpdates OpenSSL
+  // follows by itself.
+  [[nodiscard]] KeyRenewal renew(ipc::Renew::Which which);
+
   // No more from the workers: what waits goes out, then close_notify, then the end.
   void close();
 
@@ -56,6 +62,7 @@ class Relay {
   [[nodiscard]] Progress carry_up();
   [[nodiscard]] Progress carry_down();
   [[nodiscard]] Progress say_close_notify();
+  [[nodiscard]] Progress say_key_update();
   [[nodiscard]] Progress deliver(std::span<const std::byte> packet);
   void watch_what_is_wanted();
   void mind_the_stall(bool sent);
@@ -72,6 +79,7 @@ class Relay {
 
   std::vector<std::byte> up_;                 // a packet of the workers that the peer has not taken
   std::vector<std::byte> down_;               // octets of the peer that the workers have not taken
+  std::optional<KeyUpdateRequest> update_;    // a KeyUpdate is to go out
   bool workers_done_ = false;                 // nothing more comes from them
   bool workers_deaf_ = false;                 // nothing more can be given to them
   bool peer_done_ = false;                    // its close_notify has come

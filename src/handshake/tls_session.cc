@@ -387,6 +387,18 @@ TlsSession::IoResult TlsSession::shutdown() {
   return result >= 0 ? IoResult{Io::kClosed, 0} : state.io_failure(result);
 }
 
+TlsSession::IoResult TlsSession::update_keys(KeyUpdateRequest request) {
+  State& state = *state_;
+  if (!may_relay(state.phase) || state.negotiated.version != ktls::Version::kTls13) return {Io::kFailed, 0};
+  state.phase = State::Phase::kRelay;
+  ERR_clear_error();
+  // One that has begun is finished first, and is as good as another.
+  const int type = request == KeyUpdateRequest::kRequested ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
+  if (SSL_in_init(state.ssl.get()) == 0 && SSL_key_update(state.ssl.get(), type) != 1) return state.io_failure(0);
+  const int result = SSL_do_handshake(state.ssl.get());
+  return result == 1 ? IoResult{Io::kBytes, 0} : state.io_failure(result);
+}
+
 const Error& TlsSession::io_error() const { return state_->io_error; }
 
 bool TlsSession::has_pending() const { return state_->ssl && SSL_has_pending(state_->ssl.get()) == 1; }

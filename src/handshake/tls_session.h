@@ -51,6 +51,15 @@ struct Negotiated {
   std::optional<PeerIdentity> peer;  // set when the peer showed a certificate that was verified
 };
 
+// Whether a KeyUpdate asks the peer to make new keys too (KeyUpdateRequest, RFC 8446 4.6.3).
+enum class KeyUpdateRequest : std::uint8_t { kNotRequested = 0, kRequested = 1 };
+
+// Whether new keys can be had on a connection.
+enum class KeyRenewal : std::uint8_t {
+  kBegun,   // or under way already
+  kCannot,  // TLS 1.2, or a kernel that takes no second keys: replace the connection, or retire it
+};
+
 class TlsSession {
  public:
   // socket: connected, O_NONBLOCK. It belongs to the session from here on.
@@ -110,6 +119,9 @@ class TlsSession {
   [[nodiscard]] IoResult write(std::span<const std::byte> from);
   // Sends close_notify.
   [[nodiscard]] IoResult shutdown();
+  // Sends a KeyUpdate, after which our records are under new keys (TLS 1.3; kFailed without breaking the connection
+  // under TLS 1.2). Not while a write() is to be repeated. kBytes when it is with the kernel.
+  [[nodiscard]] IoResult update_keys(KeyUpdateRequest request);
   [[nodiscard]] const Error& io_error() const;
   // Octets that OpenSSL has received and decrypted, or could without the socket: read() before polling.
   [[nodiscard]] bool has_pending() const;

@@ -56,6 +56,8 @@ std::string_view aead_name(Aead aead) {
   return "CHACHA20-POLY1305";
 }
 
+std::size_t crypto_info_bytes(Aead aead) { return info_bytes(aead); }
+
 void wipe(std::span<std::byte> bytes) { ::explicit_bzero(bytes.data(), bytes.size()); }
 
 CryptoInfo::CryptoInfo(Version version, Aead aead, std::span<const std::byte> key, std::span<const std::byte> nonce,
@@ -77,6 +79,21 @@ CryptoInfo::CryptoInfo(Version version, Aead aead, std::span<const std::byte> ke
   append(nonce.data(), parts.salt);
   for (std::size_t i = 0; i < kSeqBytes; ++i) *out++ = static_cast<std::byte>(next.value >> (8 * (kSeqBytes - 1 - i)));
   size_ = static_cast<std::size_t>(out - storage_.data());
+}
+
+Result<InstalledKey> parse_crypto_info(std::span<const std::byte> info, Version version, Aead aead) {
+  const Layout parts = layout(aead);
+  tls_crypto_info header = {};
+  if (info.size() != info_bytes(aead)) return fail("crypto info of {} octets", info.size());
+  std::memcpy(&header, info.data(), sizeof header);
+  if (header.version != (version == Version::kTls12 ? TLS_1_2_VERSION : TLS_1_3_VERSION) ||
+      header.cipher_type != parts.cipher_type)
+    return fail("the socket's keys are not for {} with {}", version_name(version), aead_name(aead));
+  InstalledKey installed;
+  installed.key = Secret<kMaxKeyBytes>(info.subspan(sizeof header + parts.iv, key_bytes(aead)));
+  for (const std::byte octet : info.last(kSeqBytes))
+    installed.next.value = installed.next.value << 8 | std::to_integer<std::uint64_t>(octet);
+  return installed;
 }
 
 }  // namespace ktrunk::ktls

@@ -11,6 +11,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/result.h"
+
 namespace ktrunk::ktls {
 
 enum class Version : std::uint8_t { kTls12, kTls13 };
@@ -26,9 +28,11 @@ inline constexpr std::array kAeads = {Aead::kAes128Gcm, Aead::kAes256Gcm, Aead::
 inline constexpr std::size_t kMaxKeyBytes = 32;
 inline constexpr std::size_t kNonceBytes = 12;
 inline constexpr std::size_t kTagBytes = 16;
-inline constexpr std::size_t kMaxRecordBytes = 16384;  // plaintext octets of one record (RFC 8446 5.1)
+inline constexpr std::size_t kMaxCryptoInfoBytes = 64;  // of a struct tls12_crypto_info_*
+inline constexpr std::size_t kMaxRecordBytes = 16384;   // plaintext octets of one record (RFC 8446 5.1)
 
 [[nodiscard]] constexpr std::size_t key_bytes(Aead aead) { return aead == Aead::kAes128Gcm ? 16 : 32; }
+[[nodiscard]] std::size_t crypto_info_bytes(Aead aead);  // of the cipher's struct tls12_crypto_info_*
 
 // The number of the next record under a key (RFC 8446 5.3, RFC 5246 6.1).
 struct RecordSeq {
@@ -100,6 +104,12 @@ struct SessionKeys {
   ReceiveKeys receive;
 };
 
+// The key and the number of the next record that the kernel has for one direction of a socket. The nonce stays there.
+struct InstalledKey {
+  Secret<kMaxKeyBytes> key;
+  RecordSeq next;
+};
+
 // One direction's keys as the kernel takes them: the bytes of a struct tls12_crypto_info_*.
 class CryptoInfo {
  public:
@@ -116,8 +126,11 @@ class CryptoInfo {
  private:
   CryptoInfo(Version version, Aead aead, std::span<const std::byte> key, std::span<const std::byte> nonce,
              RecordSeq next);
-  alignas(8) std::array<std::byte, 64> storage_ = {};
+  alignas(8) std::array<std::byte, kMaxCryptoInfoBytes> storage_ = {};
   std::size_t size_ = 0;
 };
+
+// What getsockopt wrote, the same structure. Error: it is of another version or cipher.
+[[nodiscard]] Result<InstalledKey> parse_crypto_info(std::span<const std::byte> info, Version version, Aead aead);
 
 }  // namespace ktrunk::ktls

@@ -108,4 +108,17 @@ Status rekey(int fd, const Keys<D>& keys, Kernel& kernel) {
 template Status rekey(int, const TransmitKeys&, Kernel&);
 template Status rekey(int, const ReceiveKeys&, Kernel&);
 
+Result<InstalledKey> installed_key(int fd, Direction direction, Version version, Aead aead, Kernel& kernel) {
+  const bool transmit = direction == Direction::kTransmit;
+  const std::string_view name = transmit ? option_name<Direction::kTransmit>() : option_name<Direction::kReceive>();
+  Secret<kMaxCryptoInfoBytes> info;
+  info.resize(crypto_info_bytes(aead));
+  auto length = static_cast<socklen_t>(info.size());
+  if (const int code = kernel.get_option(fd, SOL_TLS, transmit ? TLS_TX : TLS_RX, info.writable().data(), &length);
+      code != 0)
+    return fail_errno(code, fmt::format("getsockopt {}", name));
+  if (length != info.size()) return fail("getsockopt {} gave {} octets", name, length);
+  return parse_crypto_info(info.bytes(), version, aead);
+}
+
 }  // namespace ktrunk::ktls

@@ -52,4 +52,8 @@ struct InstallError {
 template <Direction D>
 [[nodiscard]] Status rekey(int fd, const Keys<D>& keys, Kernel& kernel = running_kernel());
 
+// What key the kernel has for one direction: whether a rekey that a process died over has come about.
+[[nodiscard]] Result<InstalledKey> installed_key(int fd, Direction direction, Version version, Aead aead,
+                                                 Kernel& kernel = running_kernel());
+
 }  // namespace ktrunk::ktls
