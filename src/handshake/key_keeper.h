@@ -17,9 +17,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 
@@ -96,8 +98,27 @@ class KeyKeeper {
   [[nodiscard]] std::size_t ticket_readers() const { return readers_.size(); }
 
  private:
+  class Allowance;
   struct Work;    // of a connection that has had handshake records; gone again when it is quiet
   struct Reader;  // of a connection that waits for tickets
+  struct Refusal {
+    ipc::FaultReason reason;
+    int detail;
+  };
+
+  [[nodiscard]] ipc::VaultEntry* find(ConnectionId connection) const;
+  [[nodiscard]] Work& work(ConnectionId connection, const ipc::VaultEntry& entry);
+  void forget(std::uint32_t slot);
+  void forget_quiet();
+  [[nodiscard]] std::expected<ipc::Resume::What, Refusal> take_record(Work& work, ipc::VaultEntry& entry, int socket);
+  [[nodiscard]] std::expected<void, Refusal> follow(ipc::VaultEntry& entry, int socket);
+  [[nodiscard]] static std::unexpected<Refusal> keys_failed(const Error& error);
+  void keep_place(Work& work, ipc::VaultEntry& entry, std::uint64_t record);
+  void learn(ConnectionId connection, std::span<const std::byte> message);
+  void refuse_renegotiation(ConnectionId connection);
+  void start_update(Work& work, KeyUpdateRequest request);
+  void end(Work& work, ipc::FaultReason reason, int detail = 0);
+  void fault(ConnectionId connection, ipc::FaultReason reason, int detail);
 
   ipc::Vault& vault_;
   HandshakeIndex self_;
@@ -107,8 +128,10 @@ class KeyKeeper {
   EventLoop& loop_;
   Outlet outlet_;
   Limits limits_;
+  std::size_t octets_ = 0;                                              // of messages that are not complete
   std::unordered_map<std::uint32_t, std::unique_ptr<Work>> work_;       // by slot
   std::unordered_map<std::uint32_t, std::unique_ptr<Reader>> readers_;  // by slot
+  EventLoop::Timer tidying_;
 };
 
 }  // namespace ktrunk::handshake
