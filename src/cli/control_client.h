@@ -12,6 +12,7 @@
 namespace ktrunk::cli {
 
 inline constexpr std::chrono::milliseconds kControlTimeout{5'000};  // for the whole exchange
+inline constexpr std::chrono::milliseconds kReloadTimeout{15'000};  // ktrunkd gives its processes 10 s
 
 // Sends {"command": command} and returns the answer's text, which is valid JSON. Errors say what an operator can do;
 // their code is the errno of a failed call. An answer of the form {"error": "..."} is an error too.

@@ -6,6 +6,7 @@
 #include "base/programs.h"
 #include "cli/config_report.h"
 #include "cli/control_client.h"
+#include "cli/reload_report.h"
 #include "cli/status_report.h"
 #include "cli/table.h"
 #include "config/config.h"
@@ -48,23 +49,42 @@ int check(const std::string& path) {
 
 enum class StatusFormat { kTables, kJson };
 
-struct StatusOptions {
+// Where ktrunkd is to be found.
+struct SocketOptions {
   std::string socket = ktrunk::config::Config{}.control_socket;
   std::string config;  // when set, says where the socket is
-  StatusFormat format = StatusFormat::kTables;
+
+  void add_to(CLI::App& command) {
+    CLI::Option* option = command.add_option("--socket", socket, "the control socket's path");
+    option->capture_default_str();
+    command.add_option("--config", config, "take the control socket's path from this configuration")->excludes(option);
+  }
+  [[nodiscard]] Result<std::string> path() const {
+    if (config.empty()) return socket;
+    const Result<ktrunk::config::Config> loaded = load(config);
+    if (!loaded) return std::unexpected(loaded.error());
+    return loaded->control_socket;
+  }
 };
 
-int status(const StatusOptions& options) {
-  std::string socket = options.socket;
-  if (!options.config.empty()) {
-    const Result<ktrunk::config::Config> config = load(options.config);
-    if (!config) return complain(config.error());
-    socket = config->control_socket;
-  }
-  const auto answer = ktrunk::cli::ask(socket, "status");
+int status(const SocketOptions& where, StatusFormat format) {
+  const Result<std::string> socket = where.path();
+  if (!socket) return complain(socket.error());
+  const auto answer = ktrunk::cli::ask(*socket, "status");
   if (!answer) return complain(answer.error());
-  if (options.format == StatusFormat::kTables) return print(ktrunk::cli::status_report(*answer));
+  if (format == StatusFormat::kTables) return print(ktrunk::cli::status_report(*answer));
   return print(answer->dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+int reload(const SocketOptions& where) {
+  const Result<std::string> socket = where.path();
+  if (!socket) return complain(socket.error());
+  const auto answer = ktrunk::cli::ask(*socket, "reload", ktrunk::cli::kReloadTimeout);
+  if (!answer) return complain(answer.error());
+  const ktrunk::cli::ReloadReport report = ktrunk::cli::reload_report(*answer);
+  if (report.done) return print(report.text);
+  fmt::print(stderr, "{}", report.text);
+  return kFailed;
 }
 
 }  // namespace
@@ -80,15 +100,17 @@ int main(int argc, char** argv) {
   check_command->add_option("FILE", path, "the configuration, TOML")->required();
   check_command->callback([&] { result = check(path); });
 
-  StatusOptions options;
+  SocketOptions where;
+  StatusFormat format = StatusFormat::kTables;
   CLI::App* status_command = app.add_subcommand("status", "Show the processes, trunks and connections of ktrunkd");
-  CLI::Option* socket = status_command->add_option("--socket", options.socket, "the control socket's path");
-  socket->capture_default_str();
-  status_command->add_option("--config", options.config, "take the control socket's path from this configuration")
-      ->excludes(socket);
-  status_command->add_flag_callback(
-      "--json", [&] { options.format = StatusFormat::kJson; }, "print ktrunkd's answer as JSON");
-  status_command->callback([&] { result = status(options); });
+  where.add_to(*status_command);
+  status_command->add_flag_callback("--json", [&] { format = StatusFormat::kJson; }, "print ktrunkd's answer as JSON");
+  status_command->callback([&] { result = status(where, format); });
+
+  CLI::App* reload_command =
+      app.add_subcommand("reload", "Have ktrunkd read its certificates, keys, CAs and CRLs again; all of them or none");
+  where.add_to(*reload_command);
+  reload_command->callback([&] { result = reload(where); });
 
   try {
     app.parse(argc, argv);

@@ -79,6 +79,13 @@ std::string per_worker(const Json& counts) {
   return result.empty() ? "-" : result;
 }
 
+// "2/1": new keys so far, for sending and for receiving.
+std::string rekeys(const Json& connection) {
+  const std::string transmit = text(connection, "transmit_key_renewals");
+  const std::string receive = text(connection, "receive_key_renewals");
+  return transmit == "-" && receive == "-" ? "-" : fmt::format("{}/{}", transmit, receive);
+}
+
 std::string connections(const Json& status) {
   const Json& rows = array(status, "connections");
   if (rows.empty()) return "\nNo connections\n";
@@ -92,11 +99,12 @@ std::string connections(const Json& status) {
                {"cipher"},
                {"home", Align::kRight},
                {"sent per worker"},
+               {"rekeys", Align::kRight},
                {"records by"}});
   for (const Json& row : rows) {
     table.add({text(row, "id"), text(row, "state"), text(row, "trunk"), text(row, "listener"), text(row, "peer"),
                text(row, "transport"), text(row, "tls_version"), text(row, "cipher"), text(row, "home_worker"),
-               per_worker(member(row, "messages_sent")), record_layer(row)});
+               per_worker(member(row, "messages_sent")), rekeys(row), record_layer(row)});
   }
   return fmt::format("\nConnections ({})\n{}", table.rows(), table.text(2));
 }
@@ -117,12 +125,31 @@ std::string status_report(const Json& status) {
                             text(status, "state"), duration(member(status, "uptime_s")))) +
       "\n";
   const Json& handshakes = member(status, "handshakes");
-  if (handshakes.is_object())
-    report += printable(fmt::format("Handshakes: {} accepted, {} connected, {} failed", text(handshakes, "accepted"),
-                                    text(handshakes, "connected"), text(handshakes, "failed"))) +
+  if (handshakes.is_object()) {
+    report +=
+        printable(fmt::format("Handshakes: {} accepted, {} connected, {} failed, {} refused, {} in progress",
+                              text(handshakes, "accepted"), text(handshakes, "connected"), text(handshakes, "failed"),
+                              text(handshakes, "refused"), text(handshakes, "in_progress"))) +
+        "\n";
+    report += printable(fmt::format("Keys renewed: {} for sending, {} for receiving; {} connections replaced",
+                                    text(handshakes, "transmit_rekeyed"), text(handshakes, "receive_rekeyed"),
+                                    text(handshakes, "replaced"))) +
               "\n";
+  }
   report += section("Processes", array(status, "processes"),
                     {{"process", "name"}, {"pid", "pid"}, {"restarts", "restarts"}}, Align::kRight);
+  report += section("Handshake processes", array(status, "handshake_processes"),
+                    {{"process", "index"},
+                     {"accepted", "accepted"},
+                     {"connected", "connected"},
+                     {"failed", "failed"},
+                     {"refused", "refused"},
+                     {"in progress", "in_progress"},
+                     {"resumed", "resumed"},
+                     {"tickets", "tickets"},
+                     {"kernel", "kernel"},
+                     {"relayed", "relayed"}},
+                    Align::kRight);
   report += section("Workers", array(status, "workers"),
                     {{"worker", "index"},
                      {"received", "messages_received"},

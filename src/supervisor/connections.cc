@@ -2,75 +2,19 @@
 
 #include <fcntl.h>
 
-#include <bit>
 #include <cerrno>
 #include <utility>
 
 #include "base/log.h"
-#include "ktls/control_record.h"
 
 namespace ktrunk::supervisor {
-namespace {
 
-template <typename Do>
-void for_each(ipc::WorkerMask workers, Do&& act) {
-  for (; workers != 0; workers &= workers - 1) act(WorkerIndex{static_cast<std::uint8_t>(std::countr_zero(workers))});
-}
-
-// What a faulty connection is ended with, and whether anything can still be said on it.
-struct Ending {
-  bool abort = false;
-  ktls::AlertDescription alert = ktls::AlertDescription::kCloseNotify;
-};
-Ending ending_of(ipc::FaultReason reason) {
-  using ktls::AlertDescription;
-  switch (reason) {
-    case ipc::FaultReason::kCloseNotify:
-    case ipc::FaultReason::kTruncated:
-    case ipc::FaultReason::kBadFraming:
-    case ipc::FaultReason::kPartialMessage:
-    case ipc::FaultReason::kKeyLimit:
-      return {};
-    case ipc::FaultReason::kBadRecord:
-      return {.alert = AlertDescription::kBadRecordMac};
-    case ipc::FaultReason::kUnexpectedRecord:
-    case ipc::FaultReason::kUnexpectedHandshake:
-    case ipc::FaultReason::kControlFlood:
-      return {.alert = AlertDescription::kUnexpectedMessage};
-    case ipc::FaultReason::kBadAlert:
-    case ipc::FaultReason::kBadHandshake:
-      return {.alert = AlertDescription::kDecodeError};
-    case ipc::FaultReason::kBadKeyUpdate:
-      return {.alert = AlertDescription::kIllegalParameter};
-    case ipc::FaultReason::kNoRekey:
-    case ipc::FaultReason::kKeysFailed:
-      return {.alert = AlertDescription::kInternalError};
-    case ipc::FaultReason::kAlert:
-    case ipc::FaultReason::kReset:
-    case ipc::FaultReason::kStalled:
-      return {.abort = true};
-  }
-  return {.abort = true};
-}
-
-std::string detail_text(const ipc::Fault& fault) {
-  switch (fault.reason) {
-    case ipc::FaultReason::kAlert:
-      return fmt::format(": {}", ktls::alert_name(static_cast<ktls::AlertDescription>(fault.detail)));
-    case ipc::FaultReason::kReset:
-    case ipc::FaultReason::kBadRecord:
-      return fault.detail != 0 ? ": " + errno_text(fault.detail) : "";
-    case ipc::FaultReason::kUnexpectedRecord:
-      return fmt::format(": {}", ktls::record_type_name(static_cast<ktls::RecordType>(fault.detail)));
-    default:
-      return "";
-  }
-}
-
-}  // namespace
-
-Connections::Connections(const ipc::SharedRegion& region, ChildMail& mail)
-    : region_(region), mail_(mail), records_(region.sizes().max_connections), workers_(region.sizes().workers) {
+Connections::Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail)
+    : config_(config),
+      region_(region),
+      mail_(mail),
+      records_(region.sizes().max_connections),
+      workers_(region.sizes().workers) {
   // The lowest slots are used first, so that what the workers scan and what memory is touched stays small.
   free_.reserve(records_.size());
   for (std::size_t slot = records_.size(); slot-- > 0;) free_.push_back(static_cast<std::uint32_t>(slot));
@@ -109,19 +53,31 @@ WorkerIndex Connections::least_loaded() const {
   return best;
 }
 
-void Connections::established(HandshakeIndex process, const ipc::Established& message, Fd descriptor) {
+bool Connections::refuse(HandshakeIndex process, const ipc::Established& message) {
+  using Why = ipc::Refused::Why;
+  const auto say = [&](Why why) {
+    mail_.to_handshake(process, ipc::Refused{.reference = message.reference, .why = why});
+    return true;
+  };
+  const ipc::ConnectionInfo& info = message.info;
   if (free_.empty()) {
     log::warn("{}: refused, all {} places for connections are taken; raise limits.max_connections",
-              message.info.peer.text(), records_.size());
-    return mail_.to_handshake(process, ipc::Refused{.reference = message.reference});
+              connection_name(config_, info), records_.size());
+    return say(Why::kTableFull);
   }
-  const SlotIndex slot{free_.back()};
-  free_.pop_back();
-  ++in_use_;
+  if (info.role != ipc::ConnectionInfo::Role::kAccepted) return false;
+  const std::uint32_t most = config_.limits.connections_per_address;
+  if (accepted_.add(info.peer, most) == AddressCounts::Outcome::kCounted) return false;
+  if (const auto refusals = accepted_.refused(info.peer, Clock::now()))
+    log::warn("{}: refused, {} has {} connections open; the most is limits.connections_per_address ({} refused)",
+              connection_name(config_, info), info.peer.ip(), most, *refusals);
+  return say(Why::kAddressFull);
+}
+
+// A slot's next life: what the workers will read is written before the word that lets them.
+void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
   ipc::ConnectionSlot& shared = region_.slot(slot);
-  const ConnectionId id{slot, Generation{shared.state().generation.value + 1}};
-  // What the workers will read is written before the word that lets them.
-  shared.info = message.info;
+  shared.info = info;
   shared.gate.reset();
   shared.records_received.store(0, std::memory_order_relaxed);
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
@@ -129,6 +85,19 @@ void Connections::established(HandshakeIndex process, const ipc::Established& me
     sent.messages.store(0, std::memory_order_relaxed);
     sent.records.store(0, std::memory_order_relaxed);
   }
+}
+
+bool Connections::established(HandshakeIndex process, const ipc::Established& message, Fd descriptor) {
+  if (find(message.replaces) != nullptr) {
+    const bool same_trunk = message.info.trunk.valid() && info_of(message.replaces).trunk == message.info.trunk;
+    if (!same_trunk) return false;
+  }
+  if (refuse(process, message)) return true;
+  const SlotIndex slot{free_.back()};
+  free_.pop_back();
+  ++in_use_;
+  const ConnectionId id{slot, Generation{region_.slot(slot).state().generation.value + 1}};
+  clear_slot(slot, message.info);
   set_state(id, ipc::SlotState::kOffered, {});
   set_home(id, ipc::SlotState::kOffered, least_loaded());
 
@@ -136,8 +105,10 @@ void Connections::established(HandshakeIndex process, const ipc::Established& me
   record = Record{};
   record.stage = Stage::kOffered;
   record.owner = process;
+  record.tls = message.info.record_layer != ipc::RecordLayerKind::kNone;
   record.descriptor = std::move(descriptor);
   record.reference = message.reference;
+  if (message.replaces.valid()) record.more().replaces = message.replaces;
   mail_.to_handshake(process, ipc::Admitted{.reference = message.reference, .connection = id});
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     if (!workers_[worker].ready) continue;
@@ -145,6 +116,7 @@ void Connections::established(HandshakeIndex process, const ipc::Established& me
     record.awaited |= ipc::mask_of(index);
     offer(index, id);
   }
+  return true;
 }
 
 void Connections::offer(WorkerIndex worker, ConnectionId id) {
@@ -159,19 +131,21 @@ void Connections::send_waiting_offers(WorkerIndex worker) {
     state.offers_waiting.pop_front();
     Record* record = find(id);
     if (record == nullptr || record->stage > Stage::kOpen) continue;
-    Fd copy(::fcntl(record->descriptor.get(), F_DUPFD_CLOEXEC, 0));
-    if (!copy.valid()) {
-      log::error("no descriptor for connection {}: {}; raise the limit on open files", id.slot.value,
-                 errno_text(errno));
-      record->awaited &= ~ipc::mask_of(worker);
-      record->abort = true;
-      begin_close(id, *record);
-      continue;
-    }
+    auto copy = duplicate(id, *record);
+    if (!copy) continue;
     ++state.offers_in_flight;
     record->holders |= ipc::mask_of(worker);
-    mail_.to_worker(worker, ipc::Offer{.connection = id}, std::move(copy));
+    mail_.to_worker(worker, ipc::Offer{.connection = id}, std::move(*copy));
   }
+}
+
+std::optional<Fd> Connections::duplicate(ConnectionId id, Record& record) {
+  Fd copy(::fcntl(record.descriptor.get(), F_DUPFD_CLOEXEC, 0));
+  if (copy.valid()) return copy;
+  log::error("{}: closing: no descriptor for it: {}; raise the limit on open files", name_of(id), errno_text(errno));
+  record.abort = true;
+  begin_close(id, record);
+  return std::nullopt;
 }
 
 bool Connections::held(WorkerIndex worker, ConnectionId id) {
@@ -191,101 +165,39 @@ void Connections::open_if_held(ConnectionId id, Record& record) {
   if (record.awaited != 0 || !home.valid()) return;
   record.stage = Stage::kOpen;
   set_state(id, ipc::SlotState::kOpen, home);
-  list_on_trunk(id);
+  list_on_trunk(id, record);
   mail_.to_worker(home, ipc::Start{.connection = id});
 }
 
-void Connections::list_on_trunk(ConnectionId id) {
-  const TrunkId trunk = region_.slot(id.slot).info.trunk;
+// In the place of the connection that it replaces, with one store, so that the trunk is never without; else in a free
+// one.
+void Connections::list_on_trunk(ConnectionId id, Record& record) {
+  const TrunkId trunk = info_of(id).trunk;
   if (!trunk.valid()) return;
+  const ConnectionId before = record.extras != nullptr ? record.extras->replaces : ConnectionId{};
+  Record* replaced = find(before);
+  std::uint64_t wanted = ipc::TrunkEntry::kNoConnection;
+  if (replaced != nullptr && replaced->stage == Stage::kOpen && !is_retired(*replaced))
+    wanted = ipc::TrunkEntry::pack(before);
   for (auto& place : region_.trunk(trunk).connections) {
-    if (place.load(std::memory_order_relaxed) != ipc::TrunkEntry::kNoConnection) continue;
+    if (place.load(std::memory_order_relaxed) != wanted) continue;
     place.store(ipc::TrunkEntry::pack(id), std::memory_order_release);
-    return;
+    break;
+  }
+  if (replaced != nullptr) retire(before, *replaced);
+  if (before.valid()) {
+    record.extras->replaces = {};
+    record.shed();
   }
 }
 
 void Connections::unlist_from_trunk(ConnectionId id) {
-  const TrunkId trunk = region_.slot(id.slot).info.trunk;
+  const TrunkId trunk = info_of(id).trunk;
   if (!trunk.valid()) return;
   for (auto& place : region_.trunk(trunk).connections) {
     if (place.load(std::memory_order_relaxed) == ipc::TrunkEntry::pack(id))
       place.store(ipc::TrunkEntry::kNoConnection, std::memory_order_release);
   }
-}
-
-bool Connections::fault(WorkerIndex worker, const ipc::Fault& message) {
-  Record* record = find(message.connection);
-  if (record == nullptr) return true;  // it was closed while the message was on its way
-  if ((record->holders & ipc::mask_of(worker)) == 0) return false;
-  if (record->stage > Stage::kOpen) return true;
-  const Ending ending = ending_of(message.reason);
-  record->abort = ending.abort;
-  record->alert = static_cast<std::uint8_t>(ending.alert);
-  const ipc::ConnectionInfo& info = region_.slot(message.connection.slot).info;
-  const bool orderly = message.reason == ipc::FaultReason::kCloseNotify;
-  log::log(orderly ? spdlog::level::info : spdlog::level::warn, "{} {}: closing: {}{}",
-           config::transport_name(info.transport), info.peer.text(), ipc::fault_text(message.reason),
-           detail_text(message));
-  begin_close(message.connection, *record);
-  return true;
-}
-
-void Connections::begin_close(ConnectionId id, Record& record) {
-  if (record.stage > Stage::kOpen) return;
-  unlist_from_trunk(id);
-  set_state(id, ipc::SlotState::kClosing, home_of(id));
-  record.stage = Stage::kFlushing;
-  const WorkerIndex home = home_of(id);
-  // The home worker ends the stream, when no other can be sending any more.
-  const ipc::WorkerMask last = home.valid() && (record.holders & ipc::mask_of(home)) != 0
-                                   ? ipc::mask_of(home)
-                                   : record.holders & -record.holders;
-  record.awaited = record.abort ? record.holders : record.holders & ~last;
-  tell_close(record.awaited, id, record, record.abort ? ipc::Close::How::kAbort : ipc::Close::How::kFlush);
-  advance_close(id, record);
-}
-
-void Connections::advance_close(ConnectionId id, Record& record) {
-  if (record.awaited != 0) return;
-  if (record.holders == 0) return free_slot(id, record);
-  if (record.stage == Stage::kFinishing) return;
-  record.stage = Stage::kFinishing;
-  record.awaited = record.holders;
-  tell_close(record.awaited, id, record, ipc::Close::How::kFinish);
-}
-
-void Connections::tell_close(ipc::WorkerMask workers, ConnectionId id, const Record& record, ipc::Close::How how) {
-  for_each(workers, [&](WorkerIndex worker) {
-    mail_.to_worker(worker, ipc::Close{.how = how, .alert = record.alert, .connection = id});
-  });
-}
-
-bool Connections::released(WorkerIndex worker, ConnectionId id) {
-  Record* record = find(id);
-  if (record == nullptr) return true;
-  const ipc::WorkerMask mask = ipc::mask_of(worker);
-  if (record->stage < Stage::kFlushing || (record->holders & mask) == 0) return false;
-  record->holders &= ~mask;
-  record->awaited &= ~mask;
-  advance_close(id, *record);
-  return true;
-}
-
-void Connections::free_slot(ConnectionId id, Record& record) {
-  const ipc::ConnectionInfo& info = region_.slot(id.slot).info;
-  ipc::Gone gone{.reference = record.reference, .connection = id, .trunk = info.trunk, .role = info.role};
-  mail_.to_handshake(record.owner, gone);
-  if (info.trunk.valid()) {
-    const HandshakeIndex keeper{static_cast<std::uint8_t>(info.trunk.value % region_.sizes().handshakes)};
-    gone.reference = 0;
-    if (keeper != record.owner) mail_.to_handshake(keeper, gone);
-  }
-  log::debug("{} {}: closed", config::transport_name(info.transport), info.peer.text());
-  set_home(id, ipc::SlotState::kFree, {});
-  record = Record{};
-  free_.push_back(id.slot.value);
-  --in_use_;
 }
 
 void Connections::handshake_ended(HandshakeIndex process) {
@@ -329,23 +241,15 @@ void Connections::worker_ended(WorkerIndex worker) {
     } else if (record.stage == Stage::kOpen) {
       const bool broken = repair.damage == ipc::SendGate::Damage::kStreamBroken;
       if (!at_home && !broken) continue;
-      const ipc::ConnectionInfo& info = region_.slot(id.slot).info;
-      log::warn(
-          "{} {}: closing: {}", config::transport_name(info.transport), info.peer.text(),
-          broken ? "a worker died in the middle of a long message to it" : "the worker that received from it died");
+      log::warn("{}: closing: {}", name_of(id),
+                broken ? "a worker died in the middle of a long message or a KeyUpdate to it"
+                       : "the worker that received from it died");
       record.abort = broken;
+      record.at_once = true;
       begin_close(id, record);
     } else {
       advance_close(id, record);
     }
-  }
-}
-
-void Connections::close_all() {
-  for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
-    Record& record = records_[slot];
-    if (record.stage == Stage::kFree) continue;
-    begin_close(id_of(slot), record);
   }
 }
 

@@ -1,17 +1,25 @@
-// Connections: every connection's life after its handshake, from Established to Gone (ipc/messages.h draws it). The
-// supervisor alone changes a slot's state; it keeps a duplicate of each descriptor for workers that come later.
+// Connections: every connection's life after its handshake, from Established to Gone, and its keys meanwhile
+// (ipc/messages.h draws both). The supervisor alone changes a slot's state; it keeps a duplicate of each descriptor for
+// workers that come later, and what a handshake process has not answered for its successor.
+//
+// Its parts: connections.cc (offer, open, deaths), connections_closing.cc (closing, retiring), connections_records.cc
+// (handshake records and new keys), connections_keys.cc (key limits).
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <optional>
 #include <vector>
 
+#include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "config/config.h"
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
+#include "supervisor/address_counts.h"
+#include "supervisor/connection_record.h"
+#include "supervisor/ending.h"
 
 namespace ktrunk::supervisor {
 
@@ -22,18 +30,40 @@ class ChildMail {
   virtual void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Start& start) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Close& close) = 0;
+  virtual void to_worker(WorkerIndex worker, const ipc::SendControl& control) = 0;
+  virtual void to_worker(WorkerIndex worker, const ipc::Resume& resume) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Refused& refused) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Gone& gone) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::PostHandshake& record, Fd descriptor) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::InstallTransmit& install, Fd descriptor) = 0;
+  virtual void to_handshake(HandshakeIndex process, const ipc::Renew& renew) = 0;
   virtual void ring(ipc::WorkerMask workers) = 0;
+};
+
+// What `ktrunk status` tells of a connection beside what stands in its slot.
+struct ConnectionView {
+  HandshakeIndex owner;
+  bool retired = false;
+  std::uint32_t transmit_renewals = 0;
+  std::uint32_t receive_renewals = 0;
 };
 
 class Connections {
  public:
-  Connections(const ipc::SharedRegion& region, ChildMail& mail);
+  // All three outlive it.
+  Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail);
 
-  // From a handshake process, which is the connection's owner from now on.
-  void established(HandshakeIndex process, const ipc::Established& message, Fd descriptor);
+  // From a handshake process. False: the message does not fit what that process owns or was told; end it.
+  // Of a connection that is gone, or on its way out, any message is late and of no consequence.
+  [[nodiscard]] bool established(HandshakeIndex process, const ipc::Established& message, Fd descriptor);
+  [[nodiscard]] bool fault(HandshakeIndex process, const ipc::Fault& message);
+  [[nodiscard]] bool send_control(HandshakeIndex process, const ipc::SendControl& message);
+  [[nodiscard]] bool resume(HandshakeIndex process, const ipc::Resume& message);
+  [[nodiscard]] bool retire(HandshakeIndex process, const ipc::Retire& message);
+
+  // A handshake process has been set up: it is told again what its predecessor did not answer.
+  void handshake_ready(HandshakeIndex process);
   // A handshake process has died: its references mean nothing to its successor, who owns its connections now.
   void handshake_ended(HandshakeIndex process);
 
@@ -41,6 +71,8 @@ class Connections {
   [[nodiscard]] bool held(WorkerIndex worker, ConnectionId id);
   [[nodiscard]] bool fault(WorkerIndex worker, const ipc::Fault& message);
   [[nodiscard]] bool released(WorkerIndex worker, ConnectionId id);
+  [[nodiscard]] bool handshake_octets(WorkerIndex worker, const ipc::HandshakeOctets& message);
+  [[nodiscard]] bool control_sent(WorkerIndex worker, const ipc::ControlSent& message);
 
   // A worker has been set up: it is offered every connection there is.
   void worker_ready(WorkerIndex worker);
@@ -48,31 +80,24 @@ class Connections {
   // read and not passed on are lost with it.
   void worker_ended(WorkerIndex worker);
 
+  // Now and then: has keys renewed that have done their limits.key_records, and closes retired connections that have
+  // become quiet. kLookAgain is how often; kLookSoon where limits are low.
+  static constexpr std::chrono::milliseconds kLookAgain{1000};
+  static constexpr std::chrono::milliseconds kLookSoon{100};
+  void look(Clock::time_point now);
+  [[nodiscard]] std::chrono::milliseconds look_interval() const;
+
   // Closes everything, in order: what is queued goes out, then close_notify.
   void close_all();
   [[nodiscard]] std::size_t count() const { return in_use_; }
+  [[nodiscard]] ConnectionView view(SlotIndex slot) const;
 
   // The home of the next connection: the worker that receives from the fewest.
   [[nodiscard]] WorkerIndex least_loaded() const;
 
  private:
-  enum class Stage : std::uint8_t {
-    kFree,
-    kOffered,  // awaiting Held from the workers in `awaited`
-    kOpen,
-    kFlushing,   // awaiting Released from every worker but the last, which will end the stream
-    kFinishing,  // awaiting Released from the last one
-  };
-  struct Record {
-    Stage stage = Stage::kFree;
-    HandshakeIndex owner;
-    Fd descriptor;
-    std::uint64_t reference = 0;  // the owner's number; 0: an earlier life of it made the connection
-    ipc::WorkerMask awaited = 0;
-    ipc::WorkerMask holders = 0;  // workers that have been offered it and have not released it
-    std::uint8_t alert = 0;       // the alert that ends the stream
-    bool abort = false;           // no flush, no alert: the stream is broken
-  };
+  using Record = ConnectionRecord;
+  using Stage = ConnectionRecord::Stage;
   struct WorkerState {
     bool ready = false;
     unsigned homes = 0;             // connections that it receives from
@@ -82,25 +107,49 @@ class Connections {
 
   [[nodiscard]] ConnectionId id_of(std::uint32_t slot) const;
   [[nodiscard]] Record* find(ConnectionId id);
+  [[nodiscard]] const ipc::ConnectionInfo& info_of(ConnectionId id) const { return region_.slot(id.slot).info; }
+  [[nodiscard]] std::string name_of(ConnectionId id) const { return connection_name(config_, info_of(id)); }
   void set_state(ConnectionId id, ipc::SlotState state, WorkerIndex home);
   [[nodiscard]] WorkerIndex home_of(ConnectionId id) const;
   void set_home(ConnectionId id, ipc::SlotState state, WorkerIndex home);
 
+  [[nodiscard]] bool refuse(HandshakeIndex process, const ipc::Established& message);
+  void clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info);
   void offer(WorkerIndex worker, ConnectionId id);
   void send_waiting_offers(WorkerIndex worker);
   void open_if_held(ConnectionId id, Record& record);
+  void list_on_trunk(ConnectionId id, Record& record);
+  void unlist_from_trunk(ConnectionId id);
+
+  void end(const ipc::Fault& fault, Record& record);
   void begin_close(ConnectionId id, Record& record);
   void advance_close(ConnectionId id, Record& record);
   void free_slot(ConnectionId id, Record& record);
-  void list_on_trunk(ConnectionId id);
-  void unlist_from_trunk(ConnectionId id);
   void tell_close(ipc::WorkerMask workers, ConnectionId id, const Record& record, ipc::Close::How how);
+  [[nodiscard]] static bool is_retired(const Record& record) { return record.extras && record.extras->retirement; }
+  void retire(ConnectionId id, Record& record);
+  void look_at_retired(Clock::time_point now);
+  [[nodiscard]] std::uint64_t activity_of(ConnectionId id) const;
 
+  // A duplicate of the connection's socket; without one the connection is closed, and nothing comes back.
+  [[nodiscard]] std::optional<Fd> duplicate(ConnectionId id, Record& record);
+  void pass_on(ConnectionId id, Record& record, const UnansweredOctets& unanswered);
+  void ask_to_install(ConnectionId id, Record& record);
+  void renewed(ConnectionId id, Record& record, ipc::Renew::Which which);
+
+  [[nodiscard]] std::uint64_t records_of(SlotIndex slot, ipc::Renew::Which which) const;
+  void look_at_keys(std::uint32_t slot, Clock::time_point now);
+  [[nodiscard]] bool look_at_key(ConnectionId id, Record& record, ipc::Renew::Which which, std::uint64_t records,
+                                 Clock::time_point now);
+
+  const config::Config& config_;
   const ipc::SharedRegion& region_;
   ChildMail& mail_;
   std::vector<Record> records_;  // by slot
   std::vector<std::uint32_t> free_;
   std::vector<WorkerState> workers_;
+  std::vector<ConnectionId> retired_;
+  AddressCounts accepted_;
   std::size_t in_use_ = 0;
 };
 

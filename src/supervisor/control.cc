@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -19,14 +20,8 @@ namespace {
 
 constexpr std::size_t kMaxRequestBytes = 4096;
 constexpr std::size_t kMaxClients = 16;
-constexpr auto kClientLimit = std::chrono::seconds(10);
-
-std::string answer_line(const std::string& line, const Control::Answer& answer) {
-  const auto request = nlohmann::json::parse(line, nullptr, false);
-  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
-    return R"({"error":"expected one line such as {\"command\":\"status\"}"})";
-  return answer(request["command"].get<std::string>());
-}
+// For the whole exchange; longer than the longest command (kReloadLimit).
+constexpr auto kClientLimit = std::chrono::seconds(20);
 
 }  // namespace
 
@@ -68,8 +63,7 @@ Status Control::open() {
 void Control::accept() {
   Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd.valid() || clients_.size() >= kMaxClients) return;
-  const auto client = clients_.emplace(clients_.end());
-  client->fd = std::move(fd);
+  const auto client = clients_.emplace(clients_.end(), Client{.number = next_number_++, .fd = std::move(fd)});
   auto watch = loop_.watch(client->fd.get(), Interest::kRead,
                            [this, client](Ready) { client->reply.empty() ? read(client) : write(client); });
   if (!watch) {
@@ -92,7 +86,23 @@ void Control::read(ClientPosition client) {
   client->request.append(buffer.data(), static_cast<std::size_t>(got));
   const std::size_t end = client->request.find('\n');
   if (end == std::string::npos && client->request.size() <= kMaxRequestBytes) return;
-  client->reply = answer_line(client->request.substr(0, end), answer_) + "\n";
+  client->watch.set(Interest::kNothing);
+  answer(client, client->request.substr(0, end));
+}
+
+void Control::answer(ClientPosition client, const std::string& line) {
+  const std::uint64_t number = client->number;
+  const auto request = nlohmann::json::parse(line, nullptr, false);
+  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
+    return reply(number, R"({"error":"expected one line such as {\"command\":\"status\"}"})");
+  answer_(request["command"].get<std::string>(),
+          [this, number](std::string document) { reply(number, std::move(document)); });
+}
+
+void Control::reply(std::uint64_t number, std::string document) {
+  const auto client = std::ranges::find(clients_, number, &Client::number);
+  if (client == clients_.end()) return;
+  client->reply = std::move(document) + "\n";
   client->watch.set(Interest::kWrite);
 }
 

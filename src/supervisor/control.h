@@ -1,7 +1,9 @@
 // Control: the Unix socket that `ktrunk` talks to. A client sends one line of JSON, {"command":"status"}, and gets one
-// JSON document, after which the connection ends; a command that is not known gets {"error":...}.
+// JSON document, after which the connection ends; a command that is not known gets {"error":...}. An answer may take
+// its time: other clients are served meanwhile.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <string>
@@ -15,8 +17,10 @@ namespace ktrunk::supervisor {
 
 class Control {
  public:
-  // Answers a command's name with a JSON document.
-  using Answer = std::function<std::string(std::string_view command)>;
+  // Takes the answer to one command, a JSON document; at once or later, but not after the Control has gone. The client
+  // may have left by then, which is no error.
+  using Reply = std::function<void(std::string document)>;
+  using Answer = std::function<void(std::string_view command, Reply reply)>;
 
   Control(EventLoop& loop, std::string path, Answer answer);
   ~Control();
@@ -28,6 +32,7 @@ class Control {
 
  private:
   struct Client {
+    std::uint64_t number;
     Fd fd;
     EventLoop::Watch watch;
     EventLoop::Timer limit;
@@ -38,6 +43,8 @@ class Control {
   using ClientPosition = std::list<Client>::iterator;
   void accept();
   void read(ClientPosition client);
+  void answer(ClientPosition client, const std::string& line);
+  void reply(std::uint64_t number, std::string document);
   void write(ClientPosition client);
 
   EventLoop& loop_;
@@ -46,6 +53,7 @@ class Control {
   Fd socket_;
   EventLoop::Watch watch_;
   std::list<Client> clients_;
+  std::uint64_t next_number_ = 1;
 };
 
 }  // namespace ktrunk::supervisor

@@ -11,15 +11,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/log.h"
-#if __has_include("ipc/vault.h")
 #include "ipc/vault.h"
-#endif
 #include "supervisor/sockets.h"
-#include "supervisor/status.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -41,16 +37,6 @@ Result<Fd> seal(const std::string& text) {
   if (::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
     return fail_errno(errno, "seal the configuration");
   return memory;
-}
-
-Result<Fd> create_vault([[maybe_unused]] const config::Config& config) {
-#if __has_include("ipc/vault.h")
-  return ipc::Vault::create(config.limits.max_connections);
-#else
-  Fd memory(::memfd_create("ktrunk-vault", MFD_CLOEXEC));
-  if (!memory.valid()) return fail_errno(errno, "memory for the vault");
-  return memory;
-#endif
 }
 
 Result<Fd> watch_signals() {
@@ -117,8 +103,10 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       version_(std::move(version)),
       region_(std::move(region)),
       loop_(std::move(loop)),
-      connections_(region_, *this),
-      control_(*loop_, config_.control_socket, [this](std::string_view command) { return answer(command); }) {
+      connections_(config_, region_, *this),
+      control_(*loop_, config_.control_socket,
+               [this](std::string_view command, const Control::Reply& reply) { answer(command, reply); }),
+      reload_([this](HandshakeIndex process, const ipc::Reload& message) { tell(child_of(process), message); }) {
   for (unsigned process = 0; process < config_.handshake_processes; ++process)
     children_.emplace_back(fmt::format("handshake/{}", process), ipc::Role::kHandshake, programs.handshake);
   for (unsigned worker = 0; worker < config_.workers; ++worker)
@@ -135,7 +123,7 @@ Status Process::open(const std::string& text) {
   auto memory = seal(text);
   if (!memory) return std::unexpected(memory.error());
   config_memory_ = std::move(*memory);
-  auto vault = create_vault(config_);
+  auto vault = ipc::Vault::create(config_.limits.max_connections);
   if (!vault) return std::unexpected(vault.error());
   vault_ = std::move(*vault);
   auto listeners = open_listeners(config_);
@@ -161,6 +149,7 @@ Status Process::run() {
   }
   log::info("ktrunkd {} started: {} listeners, {} trunks, {} handshake processes, {} workers", version_,
             config_.listeners.size(), config_.trunks.size(), config_.handshake_processes, config_.workers);
+  look_at_connections();
   while (phase_ != Phase::kStopped) {
     if (auto status = loop_->turn(1h); !status) return status;
   }
@@ -178,7 +167,7 @@ void Process::on_signals() {
         children = true;
         break;
       case SIGHUP:
-        log::warn("SIGHUP: the configuration is read at the start only; restart ktrunkd");
+        begin_reload([](const ReloadOutcome&) {});
         break;
       default:
         end = true;
@@ -238,19 +227,6 @@ void Process::stop_children() {
   }
   if (std::ranges::none_of(children_, &ChildProcess::running)) phase_ = Phase::kStopped;
   if (!drain_timer_.pending()) drain_timer_ = loop_->after(kDrainTick, [this] { on_drain_tick(); });
-}
-
-std::string Process::answer(std::string_view command) const {
-  if (command != "status")
-    return nlohmann::json{{"error", fmt::format("unknown command '{}'; known: status", command)}}.dump(
-        -1, ' ', false, nlohmann::json::error_handler_t::replace);
-  DaemonStatus daemon{.version = version_,
-                      .state = phase_ == Phase::kRunning ? "running" : "draining",
-                      .uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_),
-                      .processes = {}};
-  for (const ChildProcess& child : children_)
-    daemon.processes.push_back({.name = child.name(), .pid = child.pid(), .restarts = child.restarts()});
-  return status_json(daemon, config_, region_);
 }
 
 }  // namespace ktrunk::supervisor

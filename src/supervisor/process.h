@@ -6,6 +6,7 @@
 #include <bitset>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -17,6 +18,7 @@
 #include "supervisor/child_process.h"
 #include "supervisor/connections.h"
 #include "supervisor/control.h"
+#include "supervisor/reload.h"
 
 namespace ktrunk::supervisor {
 
@@ -46,6 +48,8 @@ class Process final : private ChildMail {
   [[nodiscard]] Status start_child(std::size_t index);
   void on_channel(std::size_t index);
   [[nodiscard]] Status on_packet(std::size_t index, ipc::Packet& packet);
+  [[nodiscard]] Status on_handshake_packet(HandshakeIndex process, ipc::Packet& packet);
+  [[nodiscard]] Status on_worker_packet(WorkerIndex worker, const ipc::Packet& packet);
   [[nodiscard]] Status on_hello(std::size_t index);
   void on_child_signal();
   void on_child_end(std::size_t index, int wait_status);
@@ -55,6 +59,11 @@ class Process final : private ChildMail {
   void tell(std::size_t index, const T& body) {
     ChildProcess& child = children_[index];
     if (child.channel() != nullptr && child.ready()) flushed(index, child.channel()->send(body));
+  }
+  template <ipc::Body T>
+  void tell(std::size_t index, const T& body, Fd descriptor) {
+    ChildProcess& child = children_[index];
+    if (child.channel() != nullptr && child.ready()) flushed(index, child.channel()->send(body, std::move(descriptor)));
   }
   // children_ holds the handshake processes, then the workers.
   [[nodiscard]] std::size_t child_of(HandshakeIndex process) const { return process.value; }
@@ -85,15 +94,25 @@ class Process final : private ChildMail {
   void close_connections();
   void stop_children();
   [[nodiscard]] std::uint64_t messages_handled() const;
-  [[nodiscard]] std::string answer(std::string_view command) const;
+
+  // Commands: process_commands.cc.
+  void answer(std::string_view command, const Control::Reply& reply);
+  [[nodiscard]] std::string status() const;
+  void begin_reload(Reload::Finished finished);
+  void look_at_connections();
 
   // ChildMail
   void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) override;
   void to_worker(WorkerIndex worker, const ipc::Start& start) override;
   void to_worker(WorkerIndex worker, const ipc::Close& close) override;
+  void to_worker(WorkerIndex worker, const ipc::SendControl& control) override;
+  void to_worker(WorkerIndex worker, const ipc::Resume& resume) override;
   void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) override;
   void to_handshake(HandshakeIndex process, const ipc::Refused& refused) override;
   void to_handshake(HandshakeIndex process, const ipc::Gone& gone) override;
+  void to_handshake(HandshakeIndex process, const ipc::PostHandshake& record, Fd descriptor) override;
+  void to_handshake(HandshakeIndex process, const ipc::InstallTransmit& install, Fd descriptor) override;
+  void to_handshake(HandshakeIndex process, const ipc::Renew& renew) override;
   void ring(ipc::WorkerMask workers) override;
 
   config::Config config_;
@@ -112,6 +131,9 @@ class Process final : private ChildMail {
   std::vector<EventLoop::Watch> channel_watches_;
   std::vector<EventLoop::Timer> restart_timers_;
   EventLoop::Timer drain_timer_;
+  EventLoop::Timer look_timer_;
+  Reload reload_;
+  EventLoop::Timer reload_timer_;
   Phase phase_ = Phase::kRunning;
   Clock::time_point started_ = Clock::now();
   Clock::time_point phase_since_{};

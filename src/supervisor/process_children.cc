@@ -55,19 +55,22 @@ void Process::end_child(std::size_t index, const Error& why) {
 }
 
 Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
-  const WorkerIndex worker = worker_of(index);
-  const HandshakeIndex process = handshake_of(index);
-  if (packet.kind() != ipc::Kind::kHello && !children_[index].ready()) return fail("it speaks before its Hello");
+  if (packet.kind() == ipc::Kind::kHello) return on_hello(index);
+  if (!children_[index].ready()) return fail("it speaks before its Hello");
+  if (const WorkerIndex worker = worker_of(index); worker.valid()) return on_worker_packet(worker, packet);
+  return on_handshake_packet(handshake_of(index), packet);
+}
+
+Status Process::on_handshake_packet(HandshakeIndex process, ipc::Packet& packet) {
   switch (packet.kind()) {
-    case ipc::Kind::kHello:
-      return on_hello(index);
     case ipc::Kind::kEstablished: {
       const auto message = packet.as<ipc::Established>();
       const ipc::ConnectionInfo& info = message.info;
       if ((info.trunk.valid() && info.trunk.value >= config_.trunks.size()) ||
           (info.listener.valid() && info.listener.value >= config_.listeners.size()))
         return fail("Established with a trunk or listener that does not exist");
-      connections_.established(process, message, packet.take_descriptor());
+      if (!connections_.established(process, message, packet.take_descriptor()))
+        return fail("Established in the place of another trunk's connection");
       return {};
     }
     case ipc::Kind::kResolved: {
@@ -80,6 +83,30 @@ Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
     case ipc::Kind::kIdle:
       handshakes_idle_.set(process.value);
       return {};
+    case ipc::Kind::kFault:
+      if (!connections_.fault(process, packet.as<ipc::Fault>())) return fail("Fault of a connection it does not own");
+      return {};
+    case ipc::Kind::kSendControl:
+      if (!connections_.send_control(process, packet.as<ipc::SendControl>()))
+        return fail("SendControl for a connection that it does not own, or that is not in the kernel's hands");
+      return {};
+    case ipc::Kind::kResume:
+      if (!connections_.resume(process, packet.as<ipc::Resume>())) return fail("Resume where nothing waits for it");
+      return {};
+    case ipc::Kind::kRetire:
+      if (!connections_.retire(process, packet.as<ipc::Retire>()))
+        return fail("Retire of a connection it does not own");
+      return {};
+    case ipc::Kind::kReloaded:
+      if (!reload_.reloaded(process, packet.as<ipc::Reloaded>())) return fail("Reloaded without a Reload");
+      return {};
+    default:
+      return fail("message kind {}", static_cast<unsigned>(packet.kind()));
+  }
+}
+
+Status Process::on_worker_packet(WorkerIndex worker, const ipc::Packet& packet) {
+  switch (packet.kind()) {
     case ipc::Kind::kHeld:
       if (!connections_.held(worker, packet.as<ipc::Held>().connection)) return fail("Held without an Offer");
       return {};
@@ -89,6 +116,14 @@ Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
     case ipc::Kind::kReleased:
       if (!connections_.released(worker, packet.as<ipc::Released>().connection))
         return fail("Released of a connection it was not told to close");
+      return {};
+    case ipc::Kind::kHandshakeOctets:
+      if (!connections_.handshake_octets(worker, packet.as<ipc::HandshakeOctets>()))
+        return fail("HandshakeOctets of a connection it does not receive from");
+      return {};
+    case ipc::Kind::kControlSent:
+      if (!connections_.control_sent(worker, packet.as<ipc::ControlSent>()))
+        return fail("ControlSent without a SendControl");
       return {};
     default:
       return fail("message kind {}", static_cast<unsigned>(packet.kind()));
@@ -143,6 +178,7 @@ Status Process::set_up_handshake(std::size_t index) {
   const HandshakeIndex self = handshake_of(index);
   if (auto s = children_[index].channel()->send(ipc::Ready{.handshake = self}); !s) return s;
   children_[index].set_ready();
+  connections_.handshake_ready(self);
   if (phase_ != Phase::kRunning) return children_[index].channel()->send(ipc::Drain{});
   return {};
 }
@@ -166,6 +202,7 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   if (was_ready && child.role() == ipc::Role::kWorker) connections_.worker_ended(worker_of(index));
   if (child.role() == ipc::Role::kHandshake) {
     connections_.handshake_ended(handshake_of(index));
+    reload_.ended(handshake_of(index), child.name());
     handshakes_idle_.set(index);  // nothing of it is in progress any more
   }
   if (phase_ >= Phase::kStopping) {
@@ -196,9 +233,18 @@ void Process::to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descript
 }
 void Process::to_worker(WorkerIndex worker, const ipc::Start& start) { tell(child_of(worker), start); }
 void Process::to_worker(WorkerIndex worker, const ipc::Close& close) { tell(child_of(worker), close); }
+void Process::to_worker(WorkerIndex worker, const ipc::SendControl& control) { tell(child_of(worker), control); }
+void Process::to_worker(WorkerIndex worker, const ipc::Resume& resume) { tell(child_of(worker), resume); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) { tell(child_of(process), admitted); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Refused& refused) { tell(child_of(process), refused); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Gone& gone) { tell(child_of(process), gone); }
+void Process::to_handshake(HandshakeIndex process, const ipc::Renew& renew) { tell(child_of(process), renew); }
+void Process::to_handshake(HandshakeIndex process, const ipc::PostHandshake& record, Fd descriptor) {
+  tell(child_of(process), record, std::move(descriptor));
+}
+void Process::to_handshake(HandshakeIndex process, const ipc::InstallTransmit& install, Fd descriptor) {
+  tell(child_of(process), install, std::move(descriptor));
+}
 
 void Process::ring(ipc::WorkerMask workers) {
   for (; workers != 0; workers &= workers - 1) {

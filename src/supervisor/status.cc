@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "ktls/tls_stat.h"
 
@@ -63,19 +64,24 @@ Json worker_json(const ipc::WorkerStats& stats, unsigned index) {
           {"queue_full", stats.queue_full.read()},
           {"keepalives", stats.keepalives.read()},
           {"control_records", stats.control_records.read()},
-          {"submits", stats.submits.read()}};
+          {"submits", stats.submits.read()},
+          {"key_updates_sent", stats.key_updates_sent.read()}};
 }
 
-Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const config::Config& config) {
+Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const config::Config& config,
+                     const ConnectionView& view) {
   const ipc::ConnectionSlot& shared = region.slot(slot);
   const ipc::SlotWord word = shared.state();
   const ipc::ConnectionInfo& info = shared.info;
   Json sent = Json::array();
-  for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
-    sent.push_back(
-        region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).messages.load(std::memory_order_relaxed));
+  std::uint64_t records = 0;
+  for (unsigned worker = 0; worker < region.sizes().workers; ++worker) {
+    const ipc::SentCounts& counts = region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
+    sent.push_back(counts.messages.load(std::memory_order_relaxed));
+    records += counts.records.load(std::memory_order_relaxed);
+  }
   return {{"id", fmt::format("{}.{}", slot.value, word.generation.value)},
-          {"state", state_name(word.state)},
+          {"state", view.retired && word.state == ipc::SlotState::kOpen ? "retired" : state_name(word.state)},
           {"transport", config::transport_name(info.transport)},
           {"role", info.role == ipc::ConnectionInfo::Role::kAccepted ? "accepted" : "connected"},
           {"record_layer", layer_name(info.record_layer)},
@@ -87,7 +93,43 @@ Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const conf
           {"peer", info.peer.text()},
           {"local", info.local.text()},
           {"home_worker", word.home.valid() && word.home.value != 0xff ? Json(word.home.value) : Json()},
-          {"messages_sent", std::move(sent)}};
+          {"handshake", view.owner.valid() ? Json(view.owner.value) : Json()},
+          {"messages_sent", std::move(sent)},
+          {"records_sent", records},
+          {"records_received", shared.records_received.load(std::memory_order_relaxed)},
+          {"transmit_key_renewals", view.transmit_renewals},
+          {"receive_key_renewals", view.receive_renewals}};
+}
+
+// The counters of HandshakeStats by name; the sum over all processes is "handshakes", each one's are its own.
+constexpr std::pair<const char*, ipc::Counter ipc::HandshakeStats::*> kHandshakeCounters[] = {
+    {"accepted", &ipc::HandshakeStats::accepted},
+    {"connected", &ipc::HandshakeStats::connected},
+    {"failed", &ipc::HandshakeStats::failed},
+    {"refused", &ipc::HandshakeStats::refused},
+    {"in_progress", &ipc::HandshakeStats::in_progress},
+    {"resumed", &ipc::HandshakeStats::resumed},
+    {"tickets", &ipc::HandshakeStats::tickets},
+    {"kernel", &ipc::HandshakeStats::kernel},
+    {"relayed", &ipc::HandshakeStats::relayed},
+    {"receive_rekeyed", &ipc::HandshakeStats::receive_rekeyed},
+    {"transmit_rekeyed", &ipc::HandshakeStats::transmit_rekeyed},
+    {"replaced", &ipc::HandshakeStats::replaced}};
+
+void add_handshakes(Json& document, const ipc::SharedRegion& region) {
+  Json processes = Json::array();
+  for (unsigned process = 0; process < region.sizes().handshakes; ++process) processes.push_back({{"index", process}});
+  for (const auto& [name, counter] : kHandshakeCounters) {
+    std::uint64_t sum = 0;
+    for (unsigned process = 0; process < region.sizes().handshakes; ++process) {
+      const std::uint64_t count =
+          (region.handshake(HandshakeIndex{static_cast<std::uint8_t>(process)}).*counter).read();
+      processes[process][name] = count;
+      sum += count;
+    }
+    document["handshakes"][name] = sum;
+  }
+  document["handshake_processes"] = std::move(processes);
 }
 
 Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
@@ -107,17 +149,15 @@ Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
 
 }  // namespace
 
-std::string status_json(const DaemonStatus& daemon, const config::Config& config, const ipc::SharedRegion& region) {
+std::string status_json(const DaemonStatus& daemon, const config::Config& config, const ipc::SharedRegion& region,
+                        const Connections& connections) {
   Json document = {
       {"version", daemon.version}, {"pid", ::getpid()}, {"uptime_s", daemon.uptime.count()}, {"state", daemon.state}};
   for (const ProcessStatus& process : daemon.processes)
     document["processes"].push_back({{"name", process.name}, {"pid", process.pid}, {"restarts", process.restarts}});
   for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
     document["workers"].push_back(worker_json(region.worker(WorkerIndex{static_cast<std::uint8_t>(worker)}), worker));
-  const ipc::HandshakeStats& handshakes = region.handshake();
-  document["handshakes"] = {{"accepted", handshakes.accepted.read()}, {"connected", handshakes.connected.read()},
-                            {"failed", handshakes.failed.read()},     {"resumed", handshakes.resumed.read()},
-                            {"kernel", handshakes.kernel.read()},     {"relayed", handshakes.relayed.read()}};
+  add_handshakes(document, region);
   document["trunks"] = Json::array();
   for (unsigned trunk = 0; trunk < region.sizes().trunks; ++trunk)
     document["trunks"].push_back(
@@ -125,7 +165,8 @@ std::string status_json(const DaemonStatus& daemon, const config::Config& config
   document["connections"] = Json::array();
   for (std::uint32_t slot = 0; slot < region.sizes().max_connections; ++slot) {
     if (region.slot(SlotIndex{slot}).state().state != ipc::SlotState::kFree)
-      document["connections"].push_back(connection_json(region, SlotIndex{slot}, config));
+      document["connections"].push_back(
+          connection_json(region, SlotIndex{slot}, config, connections.view(SlotIndex{slot})));
   }
   document["tls_stat"] = Json::object();
   if (const auto stat = ktls::read_tls_stat(); stat) {

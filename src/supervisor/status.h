@@ -7,6 +7,7 @@
 
 #include "config/config.h"
 #include "ipc/shared_region.h"
+#include "supervisor/connections.h"
 
 namespace ktrunk::supervisor {
 
@@ -25,6 +26,6 @@ struct DaemonStatus {
 
 // Reads the shared region as it is now. Keys are stable: scripts may rely on them.
 [[nodiscard]] std::string status_json(const DaemonStatus& daemon, const config::Config& config,
-                                      const ipc::SharedRegion& region);
+                                      const ipc::SharedRegion& region, const Connections& connections);
 
 }  // namespace ktrunk::supervisor

@@ -1,88 +1,8 @@
 // A connection's life, with the children played by the test: every order of Held and Released, and deaths in between.
-#include "supervisor/connections.h"
-
-#include <gtest/gtest.h>
-#include <sys/eventfd.h>
-
-#include <string>
-#include <vector>
+#include "supervisor/connections_fixture.h"
 
 namespace ktrunk::supervisor {
 namespace {
-
-using How = ipc::Close::How;
-
-// Writes down what the children are told.
-class Notebook final : public ChildMail {
- public:
-  void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd) override {
-    offers.push_back({worker, offer.connection});
-    notes.push_back(fmt::format("offer w{}", worker.value));
-  }
-  void to_worker(WorkerIndex worker, const ipc::Start&) override {
-    notes.push_back(fmt::format("start w{}", worker.value));
-  }
-  void to_worker(WorkerIndex worker, const ipc::Close& close) override {
-    const char* how = close.how == How::kFlush ? "flush" : close.how == How::kFinish ? "finish" : "abort";
-    notes.push_back(
-        fmt::format("{} w{}{}", how, worker.value, close.alert != 0 ? fmt::format(" alert {}", close.alert) : ""));
-  }
-  void to_handshake(HandshakeIndex, const ipc::Admitted& admitted) override {
-    last = admitted.connection;
-    notes.push_back("admitted");
-  }
-  void to_handshake(HandshakeIndex, const ipc::Refused&) override { notes.push_back("refused"); }
-  void to_handshake(HandshakeIndex, const ipc::Gone& gone) override {
-    notes.push_back(fmt::format("gone {}", gone.reference));
-  }
-  void ring(ipc::WorkerMask workers) override { rung |= workers; }
-
-  using Notes = std::vector<std::string>;
-  Notes take() { return std::exchange(notes, {}); }
-
-  struct Offered {
-    WorkerIndex worker;
-    ConnectionId connection;
-  };
-  std::vector<Offered> offers;
-  Notes notes;
-  ConnectionId last;
-  ipc::WorkerMask rung = 0;
-};
-using Notes = Notebook::Notes;
-
-constexpr WorkerIndex w0{0}, w1{1};
-constexpr HandshakeIndex h0{0};
-
-class ConnectionsTest : public testing::Test {
- protected:
-  ConnectionsTest() {
-    connections.worker_ready(w0);
-    connections.worker_ready(w1);
-  }
-  ConnectionId establish(std::uint64_t reference = 1, TrunkId trunk = {}) {
-    ipc::Established message{.reference = reference, .info = {}};
-    message.info.trunk = trunk;
-    connections.established(h0, message, Fd(::eventfd(0, EFD_CLOEXEC)));
-    return mail.last;
-  }
-  ConnectionId open(std::uint64_t reference = 1, TrunkId trunk = {}) {
-    const ConnectionId id = establish(reference, trunk);
-    EXPECT_TRUE(connections.held(w0, id));
-    EXPECT_TRUE(connections.held(w1, id));
-    mail.take();
-    return id;
-  }
-  [[nodiscard]] ipc::SlotState state(ConnectionId id) const { return region.slot(id.slot).state().state; }
-  [[nodiscard]] WorkerIndex home(ConnectionId id) const { return region.slot(id.slot).state().home; }
-  ipc::Fault fault(ConnectionId id, ipc::FaultReason reason) {
-    return {.connection = id, .reason = reason, .detail = 0};
-  }
-
-  ipc::SharedRegion region = std::move(*ipc::SharedRegion::create({.workers = 2, .max_connections = 4, .trunks = 1}));
-  Notebook mail;
-  Connections connections{region, mail};
-};
 
 TEST_F(ConnectionsTest, OpensWhenEveryWorkerHoldsIt) {
   const ConnectionId id = establish();
@@ -102,7 +22,7 @@ TEST_F(ConnectionsTest, SharesHomesOut) {
 }
 
 TEST_F(ConnectionsTest, TheHomeWorkerEndsTheStreamLast) {
-  const ConnectionId id = open(77);
+  const ConnectionId id = open({.reference = 77});
   ASSERT_EQ(home(id), w0);
   EXPECT_TRUE(connections.fault(w0, fault(id, ipc::FaultReason::kCloseNotify)));
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
@@ -125,7 +45,7 @@ TEST_F(ConnectionsTest, ABrokenStreamIsAbortedEverywhereAtOnce) {
 
 TEST_F(ConnectionsTest, BadRecordsAreAnsweredWithTheirAlert) {
   const ConnectionId id = open();
-  EXPECT_TRUE(connections.fault(w0, fault(id, ipc::FaultReason::kBadRecord)));
+  EXPECT_TRUE(connections.fault(w0, fault(id, ipc::FaultReason::kBadRecord, EBADMSG)));
   EXPECT_TRUE(connections.released(w1, id));
   EXPECT_EQ(mail.take(), (Notes{"flush w1 alert 20", "finish w0 alert 20"}));
 }
@@ -146,12 +66,12 @@ TEST_F(ConnectionsTest, ASlotsNextLifeHasAnotherName) {
 
 TEST_F(ConnectionsTest, RefusesWhenFull) {
   for (int i = 0; i < 4; ++i) open();
-  establish(9);
+  establish({.reference = 9});
   EXPECT_EQ(mail.take(), (Notes{"refused"}));
 }
 
 TEST_F(ConnectionsTest, ListsOpenConnectionsOfATrunk) {
-  const ConnectionId id = open(1, TrunkId{0});
+  const ConnectionId id = open({.trunk = TrunkId{0}});
   EXPECT_EQ(region.trunk(TrunkId{0}).connection(0), id);
   EXPECT_TRUE(connections.fault(w0, fault(id, ipc::FaultReason::kCloseNotify)));
   EXPECT_FALSE(region.trunk(TrunkId{0}).connection(0).valid());
@@ -160,9 +80,11 @@ TEST_F(ConnectionsTest, ListsOpenConnectionsOfATrunk) {
 TEST_F(ConnectionsTest, CapsDescriptorsInFlight) {
   auto wide = std::move(*ipc::SharedRegion::create({.workers = 1, .max_connections = 200, .trunks = 0}));
   Notebook notes;
-  Connections many(wide, notes);
+  Connections many(config, wide, notes);
   many.worker_ready(w0);
-  for (int i = 0; i < 200; ++i) many.established(h0, {}, Fd(::eventfd(0, EFD_CLOEXEC)));
+  ipc::Established made{.info = {}};
+  made.info.role = ipc::ConnectionInfo::Role::kConnected;
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(many.established(h0, made, Fd(::eventfd(0, EFD_CLOEXEC))));
   EXPECT_EQ(notes.offers.size(), ipc::kMaxDescriptorsInFlight);
   for (std::size_t i = 0; i < 200; ++i) ASSERT_TRUE(many.held(w0, notes.offers[i].connection)) << i;
   EXPECT_EQ(notes.offers.size(), 200U);
@@ -231,12 +153,79 @@ TEST_F(ConnectionsTest, MessagesThatDoNotFitAreRefused) {
 }
 
 TEST_F(ConnectionsTest, ANewHandshakeProcessHearsNoOldReferences) {
-  const ConnectionId id = open(55);
+  const ConnectionId id = open({.reference = 55});
+  const ConnectionId other = open({.reference = 56, .by = h1});
   connections.handshake_ended(h0);
   connections.close_all();
-  EXPECT_TRUE(connections.released(w1, id));
-  EXPECT_TRUE(connections.released(w0, id));
+  mail.take();
+  release(id);
   EXPECT_EQ(mail.take().back(), "gone 0");
+  release(other);
+  EXPECT_EQ(mail.take().back(), "gone 56 h1");
+}
+
+TEST_F(ConnectionsTest, TheProcessThatKeepsATrunkHearsOfItsConnections) {
+  const ConnectionId id = open({.reference = 5, .trunk = TrunkId{1}, .by = h0});
+  connections.close_all();
+  mail.take();
+  release(id);
+  const Notes notes = mail.take();
+  ASSERT_EQ(notes.size(), 3U);
+  EXPECT_EQ(notes[1], "gone 5");
+  EXPECT_EQ(notes[2], "gone 0 h1");
+}
+
+TEST_F(ConnectionsTest, WhatANewConnectionDoesAwayWithIsSaid) {
+  using Reason = ipc::FaultReason;
+  for (const Reason reason : {Reason::kNoRekey, Reason::kKeysFailed, Reason::kKeyLimit}) {
+    const ConnectionId id = open();
+    EXPECT_TRUE(connections.fault(h0, fault(id, reason)));
+    release(id);
+    EXPECT_EQ(mail.take().back(), "gone 1 again");
+  }
+  const ConnectionId id = open();
+  const WorkerIndex victim = home(id);
+  const WorkerIndex other{static_cast<std::uint8_t>(1 - victim.value)};
+  connections.worker_ended(victim);
+  EXPECT_TRUE(connections.released(other, id));
+  EXPECT_EQ(mail.take().back(), "gone 1 again");
+}
+
+TEST_F(ConnectionsTest, AHandshakeProcessSpeaksForItsOwnConnections) {
+  const ConnectionId id = open({.by = h1});
+  EXPECT_FALSE(connections.fault(h0, fault(id, ipc::FaultReason::kNoRekey)));
+  EXPECT_FALSE(connections.retire(h0, {.connection = id}));
+  EXPECT_FALSE(connections.send_control(h0, {.connection = id}));
+  EXPECT_FALSE(connections.resume(h0, {.connection = id}));
+  EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+  EXPECT_TRUE(connections.fault(h1, fault(id, ipc::FaultReason::kNoRekey)));
+  EXPECT_EQ(state(id), ipc::SlotState::kClosing);
+}
+
+TEST_F(ConnectionsTest, AnAddressHasItsShareAndNoMore) {
+  auto wide = std::move(*ipc::SharedRegion::create({.workers = 1, .max_connections = 100, .trunks = 0}));
+  Notebook notes;
+  Connections many(config, wide, notes);
+  ipc::Established one{.info = {}};
+  one.info.peer = *Address::parse("192.0.2.1:5061");
+  ipc::Established other = one;
+  other.info.peer = *Address::parse("192.0.2.2:5061");
+  ipc::Established ours = one;
+  ours.info.role = ipc::ConnectionInfo::Role::kConnected;
+  const auto establish = [&](const ipc::Established& message) {
+    EXPECT_TRUE(many.established(h0, message, Fd(::eventfd(0, EFD_CLOEXEC))));
+    return notes.take().back();
+  };
+  for (unsigned i = 0; i < config.limits.connections_per_address; ++i) EXPECT_EQ(establish(one), "admitted");
+  const ConnectionId last = notes.last;
+  EXPECT_EQ(establish(one), "refused, address");
+  EXPECT_EQ(establish(other), "admitted");
+  EXPECT_EQ(establish(ours), "admitted") << "those that we make do not count";
+  // Nobody holds it, so it is gone at once.
+  EXPECT_TRUE(many.fault(h0, fault(last, ipc::FaultReason::kReset)));
+  EXPECT_EQ(notes.take().back(), "gone 0");
+  EXPECT_EQ(establish(one), "admitted");
+  EXPECT_EQ(establish(one), "refused, address");
 }
 
 }  // namespace

@@ -84,15 +84,19 @@ class ControlServer {
 
 const nlohmann::ordered_json kStatus = nlohmann::ordered_json::parse(R"({
   "version": "0.1.0", "pid": 77, "uptime_s": 93784.5, "state": "running",
-  "processes": [{"name": "handshake", "pid": 78, "restarts": 0}, {"name": "worker/0", "pid": 79, "restarts": 2}],
+  "processes": [{"name": "handshake/0", "pid": 78, "restarts": 0}, {"name": "worker/0", "pid": 79, "restarts": 2}],
   "workers": [{"index": 0, "messages_received": 10, "messages_sent": 11, "records_sent": 12, "bytes_sent": 13,
                "requests": 5, "responses": 6, "replies": 7, "dropped": 8, "queue_full": 9}],
-  "handshakes": {"accepted": 3, "connected": 4, "failed": 5},
+  "handshakes": {"accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1, "transmit_rekeyed": 2,
+                 "receive_rekeyed": 3, "replaced": 1},
+  "handshake_processes": [{"index": 0, "accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1,
+                           "resumed": 2, "tickets": 8, "kernel": 7, "relayed": 0}],
   "trunks": [{"name": "carrier", "connections": 1, "wanted": 2}],
   "connections": [
     {"id": "0.1", "state": "open", "transport": "tls", "record_layer": "kernel", "record_layer_reason": "software",
      "tls_version": "1.3", "cipher": "TLS_AES_128_GCM_SHA256", "trunk": "carrier", "listener": "", "peer": "192.0.2.1:5061",
-     "local": "192.0.2.2:4711", "home_worker": 0, "messages_sent": [11, 0]},
+     "local": "192.0.2.2:4711", "home_worker": 0, "messages_sent": [11, 0],
+     "transmit_key_renewals": 2, "receive_key_renewals": 1},
     {"id": "1.1", "state": "open", "transport": "tls", "record_layer": "relay",
      "record_layer_reason": "the kernel has no TLS", "peer": "\u001b[2J"}],
   "tls_stat": {"TlsCurrTxSw": 1}})");
@@ -190,12 +194,17 @@ TEST(StatusCommandTest, Tables) {
   EXPECT_EQ(server.finish(), "{\"command\":\"status\"}\n");
   EXPECT_EQ(ran.code, 0);
   EXPECT_EQ(ran.output, R"(ktrunkd 0.1.0, process 77, running, up 1 d 2 h
-Handshakes: 3 accepted, 4 connected, 5 failed
+Handshakes: 3 accepted, 4 connected, 5 failed, 6 refused, 1 in progress
+Keys renewed: 2 for sending, 3 for receiving; 1 connections replaced
 
 Processes
-  process    pid  restarts
-  handshake   78         0
-  worker/0    79         2
+  process      pid  restarts
+  handshake/0   78         0
+  worker/0      79         2
+
+Handshake processes
+  process  accepted  connected  failed  refused  in progress  resumed  tickets  kernel  relayed
+  0               3          4       5        6            1        2        8       7        0
 
 Workers
   worker  received  sent  records  bytes sent  requests  responses  replies  dropped  queue full
@@ -206,14 +215,38 @@ Trunks
   carrier            1       2
 
 Connections (2)
-  connection  state  trunk    listener  peer            transport  TLS  cipher                  home  sent per worker  records by
-  0.1         open   carrier  -         192.0.2.1:5061  tls        1.3  TLS_AES_128_GCM_SHA256     0  11 0             kernel (software)
-  1.1         open   -        -         ?[2J            tls        -    -                          -  -                relay: the kernel has no TLS
+  connection  state  trunk    listener  peer            transport  TLS  cipher                  home  sent per worker  rekeys  records by
+  0.1         open   carrier  -         192.0.2.1:5061  tls        1.3  TLS_AES_128_GCM_SHA256     0  11 0                2/1  kernel (software)
+  1.1         open   -        -         ?[2J            tls        -    -                          -  -                     -  relay: the kernel has no TLS
 
 Kernel TLS (/proc/net/tls_stat, the whole network namespace)
   counter      value
   TlsCurrTxSw      1
 )");
+}
+
+TEST(ReloadCommandTest, Done) {
+  const TempFolder folder;
+  ControlServer server(folder.file("c"), R"({"reload": "done", "what": ["edge.pem ends soon", "\u001b[2J"]})");
+  const Ran ran = run(folder, {"reload", "--socket", folder.file("c")});
+  EXPECT_EQ(server.finish(), "{\"command\":\"reload\"}\n");
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.output, "reloaded: new handshakes use the files as they are now\n  edge.pem ends soon\n  ?[2J\n");
+}
+
+TEST(ReloadCommandTest, FailedIsTheExitStatus) {
+  const TempFolder folder;
+  {
+    const ControlServer server(folder.file("c"), R"({"reload": "failed", "what": ["k.toml:3: no PEM"]})");
+    const Ran ran = run(folder, {"reload", "--socket", folder.file("c")});
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_EQ(ran.output, "ktrunk: reload failed; what was read before stays in force\n  k.toml:3: no PEM\n");
+  }
+  for (const char* odd : {"{}", "[]", R"({"reload": 1})", R"({"reload": "maybe"})", R"({"error": "unknown"})"}) {
+    std::filesystem::remove(folder.path() / "c");
+    const ControlServer server(folder.file("c"), odd);
+    EXPECT_EQ(run(folder, {"reload", "--socket", folder.file("c")}).code, 1) << odd;
+  }
 }
 
 TEST(StatusCommandTest, Json) {

@@ -1,0 +1,167 @@
+// How connections end: at once or in order, and those that are let run dry first.
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/log.h"
+#include "supervisor/connections.h"
+
+namespace ktrunk::supervisor {
+namespace {
+
+using namespace std::chrono_literals;
+// No message sent and no record received for so long: nothing is under way on a retired connection any more.
+constexpr Clock::duration kQuiet = 1s;
+constexpr std::chrono::milliseconds kLeastRetirement = 5s;
+
+template <typename Do>
+void for_each(ipc::WorkerMask workers, Do&& act) {
+  for (; workers != 0; workers &= workers - 1) act(WorkerIndex{static_cast<std::uint8_t>(std::countr_zero(workers))});
+}
+
+}  // namespace
+
+bool Connections::fault(WorkerIndex worker, const ipc::Fault& message) {
+  Record* record = find(message.connection);
+  if (record == nullptr) return true;  // it was closed while the message was on its way
+  if ((record->holders & ipc::mask_of(worker)) == 0) return false;
+  end(message, *record);
+  return true;
+}
+
+bool Connections::fault(HandshakeIndex process, const ipc::Fault& message) {
+  Record* record = find(message.connection);
+  if (record == nullptr) return true;
+  if (record->owner != process) return false;
+  end(message, *record);
+  return true;
+}
+
+void Connections::end(const ipc::Fault& fault, Record& record) {
+  if (record.stage > Stage::kOpen) return;
+  const Ending ending = ending_of(fault);
+  record.abort = ending.stream == Ending::Stream::kBroken;
+  record.alert = static_cast<std::uint8_t>(ending.alert);
+  record.at_once = ending.again == ipc::Gone::Again::kAtOnce;
+  log::log(level_of(fault), "{}: closing: {}", name_of(fault.connection), reason_text(fault));
+  begin_close(fault.connection, record);
+}
+
+void Connections::begin_close(ConnectionId id, Record& record) {
+  if (record.stage > Stage::kOpen) return;
+  unlist_from_trunk(id);
+  set_state(id, ipc::SlotState::kClosing, home_of(id));
+  record.stage = Stage::kFlushing;
+  const WorkerIndex home = home_of(id);
+  // The home worker ends the stream, when no other can be sending any more.
+  const bool at_home = home.valid() && (record.holders & ipc::mask_of(home)) != 0;
+  const ipc::WorkerMask last = at_home ? ipc::mask_of(home) : record.holders & -record.holders;
+  if (ConnectionExtras* extras = record.extras.get(); extras != nullptr) {
+    extras->unanswered.clear();
+    extras->unanswered_bytes = 0;
+    // Whether the peer has our KeyUpdate, and expects the next keys, is known to the home worker alone.
+    if (extras->key_update != ConnectionExtras::KeyUpdate::kNone && !at_home) record.abort = true;
+  }
+  record.awaited = record.abort ? record.holders : record.holders & ~last;
+  tell_close(record.awaited, id, record, record.abort ? ipc::Close::How::kAbort : ipc::Close::How::kFlush);
+  advance_close(id, record);
+}
+
+void Connections::advance_close(ConnectionId id, Record& record) {
+  if (record.awaited != 0) return;
+  if (record.holders == 0) return free_slot(id, record);
+  if (record.stage == Stage::kFinishing) return;
+  record.stage = Stage::kFinishing;
+  record.awaited = record.holders;
+  tell_close(record.awaited, id, record, ipc::Close::How::kFinish);
+}
+
+void Connections::tell_close(ipc::WorkerMask workers, ConnectionId id, const Record& record, ipc::Close::How how) {
+  for_each(workers, [&](WorkerIndex worker) {
+    mail_.to_worker(worker, ipc::Close{.how = how, .alert = record.alert, .connection = id});
+  });
+}
+
+bool Connections::released(WorkerIndex worker, ConnectionId id) {
+  Record* record = find(id);
+  if (record == nullptr) return true;
+  const ipc::WorkerMask mask = ipc::mask_of(worker);
+  if (record->stage < Stage::kFlushing || (record->holders & mask) == 0) return false;
+  record->holders &= ~mask;
+  record->awaited &= ~mask;
+  advance_close(id, *record);
+  return true;
+}
+
+void Connections::free_slot(ConnectionId id, Record& record) {
+  const ipc::ConnectionInfo& info = info_of(id);
+  ipc::Gone gone{.reference = record.reference,
+                 .connection = id,
+                 .trunk = info.trunk,
+                 .role = info.role,
+                 .again = record.at_once ? ipc::Gone::Again::kAtOnce : ipc::Gone::Again::kAfterWait};
+  mail_.to_handshake(record.owner, gone);
+  if (info.trunk.valid()) {
+    const HandshakeIndex keeper{static_cast<std::uint8_t>(info.trunk.value % region_.sizes().handshakes)};
+    gone.reference = 0;
+    if (keeper != record.owner) mail_.to_handshake(keeper, gone);
+  }
+  log::debug("{}: closed", name_of(id));
+  if (info.role == ipc::ConnectionInfo::Role::kAccepted) accepted_.remove(info.peer);
+  set_home(id, ipc::SlotState::kFree, {});
+  record = Record{};
+  free_.push_back(id.slot.value);
+  --in_use_;
+}
+
+void Connections::close_all() {
+  for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
+    Record& record = records_[slot];
+    if (record.stage == Stage::kFree) continue;
+    begin_close(id_of(slot), record);
+  }
+}
+
+bool Connections::retire(HandshakeIndex process, const ipc::Retire& message) {
+  Record* record = find(message.connection);
+  if (record == nullptr) return true;
+  if (record->owner != process) return false;
+  retire(message.connection, *record);
+  return true;
+}
+
+void Connections::retire(ConnectionId id, Record& record) {
+  if (record.stage > Stage::kOpen || is_retired(record)) return;
+  unlist_from_trunk(id);
+  record.more().retirement.emplace();
+  retired_.push_back(id);
+  log::info("{}: retired: no new traffic, and closed when it is quiet", name_of(id));
+}
+
+std::uint64_t Connections::activity_of(ConnectionId id) const {
+  std::uint64_t activity = region_.slot(id.slot).records_received.load(std::memory_order_relaxed);
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+    const WorkerIndex index{static_cast<std::uint8_t>(worker)};
+    activity += region_.sent(id.slot, index).messages.load(std::memory_order_relaxed);
+  }
+  return activity;
+}
+
+void Connections::look_at_retired(Clock::time_point now) {
+  const auto at_most = std::max(config_.limits.drain, kLeastRetirement);
+  std::erase_if(retired_, [&](ConnectionId id) {
+    Record* record = find(id);
+    if (record == nullptr || record->stage > Stage::kOpen) return true;
+    Retirement& retirement = *record->extras->retirement;
+    if (!retirement.since) retirement.since = retirement.quiet_since = now;
+    if (const std::uint64_t seen = activity_of(id); seen != std::exchange(retirement.activity, seen))
+      retirement.quiet_since = now;
+    const bool quiet = now - retirement.quiet_since >= kQuiet;
+    if (!quiet && now - *retirement.since < at_most) return false;
+    log::info("{}: closing: retired, {}", name_of(id), quiet ? "and quiet" : "and not quiet within limits.drain");
+    begin_close(id, *record);
+    return true;
+  });
+}
+
+}  // namespace ktrunk::supervisor
