@@ -1,20 +1,19 @@
 #include "handshake/tls_context.h"
 
-#include <fcntl.h>
-#include <openssl/bio.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
+#include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 
-#include "base/fd.h"
+#include "handshake/ticket_keys.h"
+#include "handshake/tls_context_alpn.h"
+#include "handshake/tls_context_certificates.h"
+#include "handshake/tls_context_files.h"
+#include "handshake/tls_context_stapling.h"
+#include "handshake/tls_context_verification.h"
 #include "handshake/tls_failure.h"
 
 namespace ktrunk::handshake {
@@ -25,129 +24,8 @@ constexpr const char* kCiphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 constexpr const char* kCiphersuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-constexpr int kExpirySoonDays = 14;
 
-struct FreeX509 {
-  void operator()(X509* certificate) const { X509_free(certificate); }
-  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
-using Certificate = std::unique_ptr<X509, FreeX509>;
-using PrivateKey = std::unique_ptr<EVP_PKEY, FreeX509>;
-using File = std::unique_ptr<BIO, FreeX509>;
-
-// One TLS table of the configuration, for messages: "listener 'x': key 'listen.certificate': FILE: ...".
-struct Place {
-  std::string owner;
-  std::string_view table;
-
-  [[nodiscard]] std::unexpected<Error> wrong(std::string_view key, std::string_view what) const {
-    return fail("{}: key '{}.{}': {}", owner, table, key, what);
-  }
-};
-
-Result<File> open_file(const Place& place, std::string_view key, const std::string& path) {
-  const Fd probe(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!probe.valid()) return place.wrong(key, fmt::format("{}: {}", path, errno_text(errno)));
-  File file(BIO_new_file(path.c_str(), "r"));
-  if (!file) return place.wrong(key, fmt::format("{}: {}", path, openssl_error()));
-  return file;
-}
-
-// Nobody is there to type a password.
-int no_password(char*, int, int, void*) { return -1; }
-
-Result<Certificate> read_leaf(const Place& place, const std::string& path) {
-  auto file = open_file(place, "certificate", path);
-  if (!file) return std::unexpected(std::move(file.error()));
-  Certificate leaf(PEM_read_bio_X509_AUX(file->get(), nullptr, no_password, nullptr));
-  if (leaf) return leaf;
-  const bool none = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  const std::string reason = openssl_error();
-  if (none)
-    return place.wrong("certificate",
-                       fmt::format("{}: no PEM certificate in it; expected \"BEGIN CERTIFICATE\"", path));
-  return place.wrong("certificate", fmt::format("{}: not a valid certificate: {}", path, reason));
-}
-
-// Whether a line of the file begins a private key of any kind: the decoder's own error does not tell.
-bool has_private_key(BIO* file) {
-  std::array<char, 128> line = {};
-  bool found = false;
-  BIO_ctrl(file, BIO_CTRL_RESET, 0, nullptr);
-  while (!found && BIO_gets(file, line.data(), static_cast<int>(line.size())) > 0) {
-    const std::string_view text(line.data());
-    found = text.starts_with("-----BEGIN ") && text.find("PRIVATE KEY-----") != std::string_view::npos;
-  }
-  OPENSSL_cleanse(line.data(), line.size());
-  return found;
-}
-
-Result<PrivateKey> read_key(const Place& place, const std::string& path) {
-  auto file = open_file(place, "key", path);
-  if (!file) return std::unexpected(std::move(file.error()));
-  PrivateKey key(PEM_read_bio_PrivateKey(file->get(), nullptr, no_password, nullptr));
-  if (key) return key;
-  const int code = ERR_GET_REASON(ERR_peek_last_error());
-  const std::string reason = openssl_error();
-  if (code == PEM_R_BAD_PASSWORD_READ || code == PEM_R_BAD_DECRYPT)
-    return place.wrong("key", fmt::format("{}: the key is encrypted; give one without a password, readable by ktrunk "
-                                          "alone",
-                                          path));
-  if (!has_private_key(file->get()))
-    return place.wrong("key", fmt::format("{}: no PEM private key in it; expected \"BEGIN PRIVATE KEY\"", path));
-  return place.wrong("key", fmt::format("{}: not a valid private key: {}", path, reason));
-}
-
-void warn_about_dates(const Place& place, const std::string& path, const X509* leaf, std::vector<std::string>& out) {
-  const auto add = [&](std::string_view what) {
-    out.push_back(fmt::format("{}: key '{}.certificate': {}: {}", place.owner, place.table, path, what));
-  };
-  if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0) add("the certificate is not valid yet; check the clock");
-  if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0) {
-    add("the certificate has expired: peers will refuse it; renew it");
-    return;
-  }
-  int days = 0;
-  int seconds = 0;
-  if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(leaf)) == 1 && days < kExpirySoonDays)
-    add(fmt::format("the certificate expires in {} days; renew it", days));
-}
-
-void warn_about_mode(const Place& place, const std::string& path, std::vector<std::string>& out) {
-  struct stat status = {};
-  if (::stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IROTH | S_IWOTH)) != 0)
-    out.push_back(
-        fmt::format("{}: key '{}.key': {}: everyone on this machine may read or write the private key; "
-                    "chmod 600",
-                    place.owner, place.table, path));
-}
-
-Status load_certificate(SSL_CTX* context, const Place& place, const config::Tls& tls, std::vector<std::string>& out) {
-  auto leaf = read_leaf(place, tls.certificate);
-  if (!leaf) return std::unexpected(std::move(leaf.error()));
-  auto key = read_key(place, tls.key);
-  if (!key) return std::unexpected(std::move(key.error()));
-  if (X509_check_private_key(leaf->get(), key->get()) != 1) {
-    ERR_clear_error();
-    return place.wrong("key", fmt::format("{}: does not belong to the certificate in {}; the file's first certificate "
-                                          "must be the one of this key",
-                                          tls.key, tls.certificate));
-  }
-  if (SSL_CTX_use_certificate_chain_file(context, tls.certificate.c_str()) != 1)
-    return place.wrong("certificate", fmt::format("{}: {}", tls.certificate, openssl_error()));
-  if (SSL_CTX_use_PrivateKey(context, key->get()) != 1)
-    return place.wrong("key", fmt::format("{}: {}", tls.key, openssl_error()));
-  warn_about_dates(place, tls.certificate, leaf->get(), out);
-  warn_about_mode(place, tls.key, out);
-  return {};
-}
-
-Status load_authorities(SSL_CTX* context, const Place& place, const std::string& path) {
-  if (auto file = open_file(place, "ca", path); !file) return std::unexpected(std::move(file.error()));
-  if (SSL_CTX_load_verify_file(context, path.c_str()) == 1) return {};
-  return place.wrong("ca", fmt::format("{}: no CA certificate could be read: {}", path, openssl_error()));
-}
+using Warnings = std::vector<std::string>;
 
 Status set_protocol(SSL_CTX* context, const Place& place, const config::Tls& tls) {
   if (!tls.allow_tls12 && !tls.allow_tls13)
@@ -160,6 +38,10 @@ Status set_protocol(SSL_CTX* context, const Place& place, const config::Tls& tls
   if (SSL_CTX_set_ciphersuites(context, tls.ciphersuites.empty() ? kCiphersuites : tls.ciphersuites.c_str()) != 1)
     return place.wrong("ciphersuites",
                        fmt::format("'{}': not a list of TLS 1.3 cipher suites: {}", tls.ciphersuites, openssl_error()));
+  if (!tls.groups.empty() && SSL_CTX_set1_groups_list(context, tls.groups.c_str()) != 1)
+    return place.wrong("groups", fmt::format("'{}': not a list of key exchange groups that OpenSSL knows, such as "
+                                             "X25519:P-256: {}",
+                                             tls.groups, openssl_error()));
   return {};
 }
 
@@ -176,46 +58,161 @@ void set_habits(SSL_CTX* context) {
   SSL_CTX_set_recv_max_early_data(context, 0);
   // Tickets hold what a resumption needs; a cache would grow, and sessions of a trunk are its owner's.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_default_passwd_cb(context, no_password);
+}
+
+Result<ContextPtr> new_context(const SSL_METHOD* method, const Place& place, const config::Tls& tls) {
+  ERR_clear_error();
+  ContextPtr context(SSL_CTX_new(method));
+  if (!context) return fail("{}: OpenSSL gives no context: {}", place.owner, openssl_error());
+  set_habits(context.get());
+  if (Status status = set_protocol(context.get(), place, tls); !status) return std::unexpected(status.error());
+  return context;
+}
+
+// What verifies the peer, as octets that differ when any of it does.
+std::string describe_verification(const Place& place, std::string_view mode, const std::optional<Trust>& trust) {
+  return digest_of(fmt::format("{}\n{}\n{}", place.owner, mode, trust ? trust->digest() : std::string()));
+}
+
+// Everything about a listener's contexts: there is one for each set of certificates, alike in all the rest, as a
+// session takes its callbacks and its trust from the one that its server name leads to.
+struct ListenerParts {
+  const config::Listener& listener;
+  Place place;
+  TicketKeys* tickets;
+  std::optional<Trust> trust;
+  std::string verification;
+  std::vector<ServedCertificate> certificates;  // the first is the default
+
+  [[nodiscard]] Status read_trust(Warnings& warnings);
+  [[nodiscard]] Status read_certificates(Warnings& warnings);
+  [[nodiscard]] Result<ContextPtr> make(const CertificatePlan::Places& places) const;
+  [[nodiscard]] Status verify_clients(SSL_CTX* context) const;
+  void set_tickets(SSL_CTX* context) const;
+};
+
+Status ListenerParts::read_trust(Warnings& warnings) {
+  const bool verifies = listener.verify_client != config::ClientVerification::kOff;
+  if (verifies) {
+    if (listener.tls.ca.empty())
+      return place.wrong("ca", "missing; client certificates can only be verified against a CA file");
+    auto read = Trust::read(place, listener.tls.ca, listener.tls.crl, warnings);
+    if (!read) return std::unexpected(std::move(read.error()));
+    trust = std::move(*read);
+  }
+  verification = describe_verification(
+      place, fmt::format("{} {}", static_cast<int>(listener.verify_client), static_cast<int>(listener.client_purpose)),
+      trust);
+  return {};
+}
+
+Status ListenerParts::read_certificates(Warnings& warnings) {
+  const auto add = [&](Place where, const std::string& certificate, const std::string& key, const std::string& ocsp,
+                       const std::vector<std::string>& names) -> Status {
+    auto pair = read_pair(where, certificate, key, warnings);
+    if (!pair) return std::unexpected(std::move(pair.error()));
+    ServedCertificate served{std::move(where), std::move(*pair), names, nullptr};
+    if (served.names.empty()) served.names = names_of(served.pair.leaf.get());
+    if (!ocsp.empty()) {
+      auto staple = read_staple(served.place, ocsp, served.pair, warnings);
+      if (!staple) return std::unexpected(std::move(staple.error()));
+      served.staple = std::move(*staple);
+    }
+    certificates.push_back(std::move(served));
+    return {};
+  };
+  const config::Tls& tls = listener.tls;
+  if (tls.certificate.empty() || tls.key.empty())
+    return place.wrong(tls.certificate.empty() ? "certificate" : "key", "missing; a TLS listener needs both");
+  if (Status status = add(place, tls.certificate, tls.key, tls.ocsp, {}); !status) return status;
+  for (const config::Certificate& other : listener.certificates) {
+    const Place where{place.owner, place.table + ".certificates"};
+    if (Status status = add(where, other.certificate, other.key, other.ocsp, other.names); !status) return status;
+    if (certificates.back().names.empty())
+      return where.wrong("certificate", fmt::format("{}: no DNS name in it that a client could ask for; expected "
+                                                    "'names'",
+                                                    other.certificate));
+  }
+  return {};
+}
+
+Status ListenerParts::verify_clients(SSL_CTX* context) const {
+  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(verification.data()),
+                                 static_cast<unsigned>(verification.size()));
+  if (!trust) {
+    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nullptr);
+    return {};
+  }
+  const bool require = listener.verify_client == config::ClientVerification::kRequire;
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (require ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+  trust->name_to_clients(context);
+  const bool any = listener.client_purpose == config::ClientPurpose::kAny;
+  return trust->use(context, place, any ? PeerPurpose::kClientOrServer : PeerPurpose::kClient);
+}
+
+void ListenerParts::set_tickets(SSL_CTX* context) const {
+  SSL_CTX_set_num_tickets(context, listener.tickets);
+  if (listener.tickets == 0) {
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET);  // TLS 1.2's too
+  } else if (tickets != nullptr) {
+    tickets->serve(context);
+  }
+}
+
+Result<ContextPtr> ListenerParts::make(const CertificatePlan::Places& places) const {
+  auto context = new_context(TLS_server_method(), place, listener.tls);
+  if (!context) return context;
+  std::vector<std::shared_ptr<Staple>> staples;
+  for (const std::size_t i : places) {
+    const ServedCertificate& served = certificates[i];
+    if (Status status = use_certificate(context->get(), served.place, served.pair); !status)
+      return std::unexpected(std::move(status.error()));
+    if (served.staple) staples.push_back(served.staple);
+  }
+  if (Status status = serve_staples(context->get(), place, std::move(staples)); !status)
+    return std::unexpected(std::move(status.error()));
+  if (Status status = verify_clients(context->get()); !status) return std::unexpected(std::move(status.error()));
+  accept_alpn(context->get(), listener.tls.alpn);
+  set_tickets(context->get());
+  return context;
+}
+
+// The contexts of all names, one for each set of certificates; the default set's is the listener's own.
+Result<ContextPtr> make_contexts(const ListenerParts& parts) {
+  const auto plan = plan_certificates(parts.certificates);
+  if (!plan) return std::unexpected(plan.error());
+  auto context = parts.make(plan->others);
+  if (!context || plan->by_name.empty()) return context;
+  auto by_name = std::make_unique<ContextsByName>();
+  std::map<CertificatePlan::Places, SSL_CTX*> made = {{plan->others, context->get()}};
+  for (const auto& [name, places] : plan->by_name) {
+    auto found = made.find(places);
+    if (found == made.end()) {
+      auto other = parts.make(places);
+      if (!other) return other;
+      found = made.emplace(places, other->get()).first;
+      by_name->contexts.push_back(std::move(*other));
+    }
+    by_name->names.emplace(name, found->second);
+  }
+  if (Status status = select_by_name(context->get(), parts.place, std::move(by_name)); !status)
+    return std::unexpected(std::move(status.error()));
+  return context;
 }
 
 }  // namespace
 
-Result<TlsContext> TlsContext::for_listener(const config::Listener& listener) {
-  const Place place{fmt::format("listener '{}'", listener.name), "listen"};
+Result<TlsContext> TlsContext::for_listener(const config::Listener& listener, TicketKeys* tickets) {
   TlsContext made;
-  made.owner_ = place.owner;
-  made.context_.reset(SSL_CTX_new(TLS_server_method()));
-  SSL_CTX* context = made.context_.get();
-  if (context == nullptr) return fail("{}: OpenSSL gives no context: {}", place.owner, openssl_error());
-  set_habits(context);
-  if (auto status = set_protocol(context, place, listener.tls); !status) return std::unexpected(status.error());
-  if (listener.tls.certificate.empty() || listener.tls.key.empty())
-    return place.wrong(listener.tls.certificate.empty() ? "certificate" : "key", "missing; a TLS listener needs both");
-  if (auto status = load_certificate(context, place, listener.tls, made.warnings_); !status)
-    return std::unexpected(status.error());
-
-  if (listener.verify_client != config::ClientVerification::kOff) {
-    if (listener.tls.ca.empty())
-      return place.wrong("ca", "missing; client certificates can only be verified against a CA file");
-    if (auto status = load_authorities(context, place, listener.tls.ca); !status)
-      return std::unexpected(status.error());
-    // Not fatal: the list of acceptable CAs is a hint to the client.
-    if (STACK_OF(X509_NAME)* names = SSL_load_client_CA_file(listener.tls.ca.c_str()); names != nullptr)
-      SSL_CTX_set_client_CA_list(context, names);
-    ERR_clear_error();
-    const bool require = listener.verify_client == config::ClientVerification::kRequire;
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (require ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
-  } else {
-    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nullptr);
-  }
-
-  SSL_CTX_set_num_tickets(context, listener.tickets);
-  if (listener.tickets == 0) SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
-  // A ticket of one context never opens in another, for the ticket keys differ; OpenSSL still wants a name here.
-  constexpr std::string_view kIdContext = "ktrunk";
-  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kIdContext.data()),
-                                 static_cast<unsigned>(kIdContext.size()));
+  made.owner_ = fmt::format("listener '{}'", listener.name);
+  ListenerParts parts{listener, {made.owner_, "listen"}, tickets, {}, {}, {}};
+  if (Status status = parts.read_certificates(made.warnings_); !status)
+    return std::unexpected(std::move(status.error()));
+  if (Status status = parts.read_trust(made.warnings_); !status) return std::unexpected(std::move(status.error()));
+  auto context = make_contexts(parts);
+  if (!context) return std::unexpected(std::move(context.error()));
+  made.context_.reset(context->release());
+  made.verification_ = parts.verification;
   return made;
 }
 
@@ -224,24 +221,29 @@ Result<TlsContext> TlsContext::for_trunk(const config::Trunk& trunk) {
   TlsContext made;
   made.owner_ = place.owner;
   made.verify_name_ = trunk.verify_name;
-  made.context_.reset(SSL_CTX_new(TLS_client_method()));
+  auto fresh = new_context(TLS_client_method(), place, trunk.tls);
+  if (!fresh) return std::unexpected(std::move(fresh.error()));
+  made.context_.reset(fresh->release());
   SSL_CTX* context = made.context_.get();
-  if (context == nullptr) return fail("{}: OpenSSL gives no context: {}", place.owner, openssl_error());
-  set_habits(context);
-  if (auto status = set_protocol(context, place, trunk.tls); !status) return std::unexpected(status.error());
   if (trunk.tls.certificate.empty() != trunk.tls.key.empty())
     return place.wrong(trunk.tls.certificate.empty() ? "certificate" : "key", "missing; give both or neither");
   if (!trunk.tls.certificate.empty()) {
-    if (auto status = load_certificate(context, place, trunk.tls, made.warnings_); !status)
-      return std::unexpected(status.error());
+    const auto pair = read_pair(place, trunk.tls.certificate, trunk.tls.key, made.warnings_);
+    if (!pair) return std::unexpected(pair.error());
+    if (Status status = use_certificate(context, place, *pair); !status)
+      return std::unexpected(std::move(status.error()));
   }
-  if (!trunk.tls.ca.empty()) {
-    if (auto status = load_authorities(context, place, trunk.tls.ca); !status) return std::unexpected(status.error());
-  } else if (SSL_CTX_set_default_verify_paths(context) != 1) {
-    return place.wrong("ca", fmt::format("missing, and the system has no CA store: {}", openssl_error()));
-  }
+  const auto trust = Trust::read(place, trunk.tls.ca, trunk.tls.crl, made.warnings_);
+  if (!trust) return std::unexpected(trust.error());
+  if (Status status = trust->use(context, place, PeerPurpose::kServer); !status)
+    return std::unexpected(std::move(status.error()));
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  if (Status status = offer_alpn(context, place, trunk.tls.alpn); !status)
+    return std::unexpected(std::move(status.error()));
+  made.verification_ = digest_of(fmt::format("{}\n{}", place.owner, trust->digest()));
   return made;
 }
+
+Status TlsContext::check_agreed(const SSL* session) { return check_alpn(session); }
 
 }  // namespace ktrunk::handshake
