@@ -14,6 +14,7 @@ struct EventLoop::WatchEntry {
   int fd;
   Interest interest;
   Handler handler;
+  Wakes wakes;
 };
 
 namespace {
@@ -82,14 +83,22 @@ int EventLoop::apply(std::uint64_t id, WatchEntry& entry, Interest interest) {
   if (entry.interest == Interest::kNothing) operation = EPOLL_CTL_ADD;
   if (interest == Interest::kNothing) operation = EPOLL_CTL_DEL;
   if (entry.interest == interest) return 0;
+  if (entry.wakes == Wakes::kOne) {
+    event.events |= EPOLLEXCLUSIVE;
+    if (operation == EPOLL_CTL_MOD) {  // which the kernel does not take for such an entry
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.fd, nullptr) != 0) return errno;
+      entry.interest = Interest::kNothing;
+      operation = EPOLL_CTL_ADD;
+    }
+  }
   if (::epoll_ctl(epoll_.get(), operation, entry.fd, &event) != 0) return errno;
   entry.interest = interest;
   return 0;
 }
 
-Result<EventLoop::Watch> EventLoop::watch(int fd, Interest interest, Handler handler) {
+Result<EventLoop::Watch> EventLoop::watch(int fd, Interest interest, Handler handler, Wakes wakes) {
   const std::uint64_t id = next_id_++;
-  auto entry = std::make_shared<WatchEntry>(fd, Interest::kNothing, std::move(handler));
+  auto entry = std::make_shared<WatchEntry>(fd, Interest::kNothing, std::move(handler), wakes);
   if (const int code = apply(id, *entry, interest); code != 0) return fail_errno(code, "epoll_ctl");
   watches_.emplace(id, std::move(entry));
   return Watch(*this, id);

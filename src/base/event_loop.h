@@ -83,8 +83,11 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
+  // Whom an event wakes when several processes (or loops) watch the same open file: kOne wakes one of them, as far as
+  // the kernel can (EPOLLEXCLUSIVE): for listening sockets.
+  enum class Wakes : std::uint8_t { kAll, kOne };
   // fd: open, and not watched already.
-  [[nodiscard]] Result<Watch> watch(int fd, Interest interest, Handler handler);
+  [[nodiscard]] Result<Watch> watch(int fd, Interest interest, Handler handler, Wakes wakes = Wakes::kAll);
   // delay 0: in the next turn, after the descriptors that are ready then.
   [[nodiscard]] Timer after(Clock::duration delay, TimerHandler handler);
 

@@ -13,12 +13,13 @@ constexpr std::size_t kMostAddresses = 8;
 
 }  // namespace
 
-Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk, const TlsContext* context,
-                     Timing timing, std::span<const ConnectionId> living, Connected connected)
+Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk,
+                     const ContextsInForce& contexts, Timing timing, std::span<const ConnectionId> living,
+                     Connected connected)
     : settings_(settings),
       resolver_(resolver),
       trunk_(trunk),
-      context_(context),
+      contexts_(contexts),
       timing_(timing),
       connected_(std::move(connected)) {
   const unsigned wanted = this->trunk().connections;
@@ -26,18 +27,25 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
   for (unsigned i = 0; i < wanted; ++i) {
     Place& place = places_.emplace_back(BackOff(timing.first_wait, timing.longest_wait));
     if (i < living.size()) {
-      place.inherited = living[i];
+      place.up.id = living[i];
       place.up_since = Clock::now();
     }
   }
   for (Place& place : places_) {
-    if (!place.inherited.valid()) begin(place);
+    if (!place.up.there()) begin(place);
   }
 }
 
+// Without its context a trunk is down: trying its other targets in plain TCP would be a surprise.
+bool Connector::usable() const {
+  return contexts_.trunk(trunk_) != nullptr || std::ranges::find(trunk().targets, config::Transport::kTls,
+                                                                 &config::Target::transport) == trunk().targets.end();
+}
+
 void Connector::begin(Place& place) {
+  place.timer.reset();
   place.target = 0;
-  try_target(place);
+  if (usable()) try_target(place);  // else until context_changed()
 }
 
 void Connector::try_target(Place& place) {
@@ -74,9 +82,11 @@ void Connector::try_address(Place& place) {
                   .host = target.host};
     Resumption resumption;
     if (auto known = resumptions_.extract(target.host); !known.empty()) resumption = std::move(known.mapped());
-    auto handshake = Handshake::connect(
-        settings_, std::move(origin), target.transport == config::Transport::kTls ? context_ : nullptr,
-        std::move(resumption), [this, &place](Result<Secured> result) { handshake_done(place, std::move(result)); });
+    const bool tls = target.transport == config::Transport::kTls;
+    place.context = tls ? contexts_.trunk(trunk_) : nullptr;
+    auto handshake =
+        Handshake::connect(settings_, std::move(origin), place.context.get(), std::move(resumption),
+                           [this, &place](Result<Secured> result) { handshake_done(place, std::move(result)); });
     if (handshake) {
       place.handshake = std::move(*handshake);
       return;
@@ -88,13 +98,16 @@ void Connector::try_address(Place& place) {
 }
 
 void Connector::handshake_done(Place& place, Result<Secured> result) {
+  const std::shared_ptr<const TlsContext> context = std::move(place.context);
   const std::unique_ptr<Handshake> ended = std::move(place.handshake);
   if (!result) return try_address(place);
   const std::string host = trunk().targets[place.target].host;
-  remember(host, std::move(result->resumption));
-  place.reference = connected_(std::move(*result), host);
+  if (context == contexts_.trunk(trunk_)) remember(host, std::move(result->resumption));
+  const std::uint64_t reference = connected_(std::move(*result), host, place.replacing ? place.up.id : ConnectionId{});
+  if (reference == 0) return try_later(place);
+  if (std::exchange(place.replacing, false)) place.old = place.up;
+  place.up = {.reference = reference, .id = {}};
   place.up_since = Clock::now();
-  if (place.reference == 0) try_later(place);
 }
 
 void Connector::try_later(Place& place) {
@@ -104,37 +117,74 @@ void Connector::try_later(Place& place) {
   place.timer = settings_.loop.after(wait, [this, &place] { begin(place); });
 }
 
-void Connector::drop(Place& place) {
-  place.reference = 0;
-  place.inherited = {};
+void Connector::lost(const ipc::Gone& gone) {
+  for (Place& place : places_) {
+    if (place.old.is(gone.reference, gone.connection)) {
+      place.old = {};
+      return;
+    }
+    if (!place.up.is(gone.reference, gone.connection)) continue;
+    if (place.old.there()) return keep_old(place);
+    return drop(place, gone.again);
+  }
+}
+
+void Connector::drop(Place& place, ipc::Gone::Again again) {
+  place.up = {};
+  place.replacing = false;
   // A peer that takes connections and ends them at once is waited for like one that takes none.
-  if (Clock::now() - place.up_since >= timing_.steady) place.back_off.reset();
+  if (Clock::now() - place.up_since >= timing_.steady) {
+    place.back_off.reset();
+    place.hurried = false;
+  }
+  if (stopped_ || place.query.pending() || place.handshake != nullptr) return;  // what was to replace it comes
+  if (again == ipc::Gone::Again::kAtOnce && !std::exchange(place.hurried, true)) return begin(place);
+  if (!place.timer.pending()) try_later(place);
+}
+
+// The connection that was to replace another has come to nothing while that one is still there.
+void Connector::keep_old(Place& place) {
+  place.up = std::exchange(place.old, {});
+  place.replacing = true;
   try_later(place);
 }
 
-Connector::Place* Connector::find(std::uint64_t reference) {
-  const auto found = std::ranges::find(places_, reference, &Place::reference);
-  return reference == 0 || found == places_.end() ? nullptr : &*found;
-}
-
-void Connector::lost(std::uint64_t reference) {
-  if (Place* place = find(reference)) drop(*place);
-}
-
-void Connector::lost(ConnectionId inherited) {
-  const auto found = std::ranges::find(places_, inherited, &Place::inherited);
-  if (inherited.valid() && found != places_.end()) drop(*found);
-}
-
 void Connector::refused(std::uint64_t reference) {
-  if (Place* place = find(reference)) {
-    place->reference = 0;
-    try_later(*place);
+  for (Place& place : places_) {
+    if (!place.up.is(reference, {})) continue;
+    if (place.old.there()) return keep_old(place);
+    place.up = {};
+    return try_later(place);
   }
+}
+
+Connector::Replacing Connector::replace(std::uint64_t reference, ConnectionId connection) {
+  for (Place& place : places_) {
+    if (place.old.is(reference, connection)) return Replacing::kBegun;  // done, even
+    if (!place.up.is(reference, connection)) continue;
+    if (stopped_ || place.replacing) return Replacing::kBegun;
+    place.up.id = connection;
+    place.old = {};
+    place.replacing = true;
+    begin(place);
+    return Replacing::kBegun;
+  }
+  return Replacing::kUnknown;
 }
 
 void Connector::remember(const std::string& host, Resumption resumption) {
   if (resumption.valid() && !stopped_) resumptions_.insert_or_assign(host, std::move(resumption));
+}
+
+void Connector::context_changed() {
+  resumptions_.clear();
+  if (stopped_) return;
+  for (Place& place : places_) {
+    if (place.query.pending() || place.handshake != nullptr) continue;
+    if (place.up.there() && !place.replacing) continue;
+    place.back_off.reset();
+    begin(place);
+  }
 }
 
 void Connector::stop(Clock::duration time) {

@@ -1,6 +1,7 @@
 // Connector: keeps one trunk's `connections` up to its TLS or TCP targets. Each of them is tried for by itself: the
 // targets in their order, each with the addresses it resolves to, one after the other; when all have failed, again from
-// the first after a wait that grows (back_off.h). A connection that is lost is made again in the same way.
+// the first after a wait that grows (back_off.h). A connection that is lost is made again in the same way; one whose
+// keys are used up is replaced while it stays up (make before break).
 #pragma once
 
 #include <cstddef>
@@ -17,9 +18,9 @@
 #include "base/id.h"
 #include "config/config.h"
 #include "handshake/back_off.h"
+#include "handshake/contexts_in_force.h"
 #include "handshake/handshake.h"
 #include "handshake/resolver.h"
-#include "handshake/tls_context.h"
 
 namespace ktrunk::handshake {
 
@@ -32,23 +33,27 @@ class Connector {
     Clock::duration steady = std::chrono::seconds(10);
   };
   // Takes a connection that is ready and returns the reference under which lost() will tell of it; 0 if it could not
-  // be handed over, and is closed.
-  using Connected = std::function<std::uint64_t(Secured secured, const std::string& host)>;
+  // be handed over, and is closed. replaces: as in ipc::Established.
+  using Connected = std::function<std::uint64_t(Secured secured, const std::string& host, ConnectionId replaces)>;
 
-  // context: null when the trunk has no TLS target. living: connections of the trunk that an earlier handshake process
-  // made and that still live; they count as up.
-  Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk, const TlsContext* context,
+  // settings, resolver and contexts outlive it. living: connections of the trunk that an earlier handshake process made
+  // and that still live; they count as up. While the trunk has TLS targets and no context, nothing is tried.
+  Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk, const ContextsInForce& contexts,
             Timing timing, std::span<const ConnectionId> living, Connected connected);
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
 
-  // The connection is gone from every process. Nothing happens when it is none of this trunk's.
-  void lost(std::uint64_t reference);
-  void lost(ConnectionId inherited);
+  // A connection is gone from every process. Nothing happens when it is none of this trunk's, or another has its place.
+  void lost(const ipc::Gone& gone);
   // There was no place for it.
   void refused(std::uint64_t reference);
+  // Makes a connection that takes the place of this one, which stays up until then. kUnknown: it has no place here.
+  enum class Replacing : std::uint8_t { kBegun, kUnknown };
+  [[nodiscard]] Replacing replace(std::uint64_t reference, ConnectionId connection);
   // What the next TLS handshake with this host may use.
   void remember(const std::string& host, Resumption resumption);
+  // The trunk's context is another: what waits is tried at once, and nothing learnt under the old one is used.
+  void context_changed();
 
   // No new tries. Handshakes that have begun (TCP is connected) are finished within `time`, or given up.
   void stop(Clock::duration time);
@@ -56,34 +61,47 @@ class Connector {
   [[nodiscard]] bool busy() const;
 
  private:
+  // A connection that has been handed over: by this process under a reference, or by an earlier one, known by its id.
+  struct Up {
+    std::uint64_t reference = 0;
+    ConnectionId id;
+    [[nodiscard]] bool is(std::uint64_t its_reference, ConnectionId its_id) const {
+      return its_reference != 0 ? reference == its_reference : its_id.valid() && id == its_id;
+    }
+    [[nodiscard]] bool there() const { return reference != 0 || id.valid(); }
+  };
   // One of the connections that are to be up.
   struct Place {
     explicit Place(BackOff its_back_off) : back_off(its_back_off) {}
     BackOff back_off;
     std::size_t target = 0;  // that is being tried
     std::vector<Address> addresses;
-    std::size_t address = 0;      // the next one to try
-    std::uint64_t reference = 0;  // up: as handed over by this process,
-    ConnectionId inherited;       // or made by an earlier one
+    std::size_t address = 0;  // the next one to try
+    Up up;
+    Up old;                  // the one that `up` replaces, until it is gone
+    bool replacing = false;  // what is being tried is to replace `up`
+    bool hurried = false;    // it has been made again without a wait once
     Clock::time_point up_since{};
     Resolver::Query query;
+    std::shared_ptr<const TlsContext> context;  // of the handshake
     std::unique_ptr<Handshake> handshake;
     EventLoop::Timer timer;
   };
   [[nodiscard]] const config::Trunk& trunk() const { return settings_.config.trunks[trunk_.value]; }
+  [[nodiscard]] bool usable() const;
   void begin(Place& place);
   void try_target(Place& place);
   void resolved(Place& place, const Resolved& result);
   void try_address(Place& place);
   void handshake_done(Place& place, Result<Secured> result);
   void try_later(Place& place);
-  void drop(Place& place);
-  [[nodiscard]] Place* find(std::uint64_t reference);
+  void drop(Place& place, ipc::Gone::Again again);
+  void keep_old(Place& place);
 
   const HandshakeSettings& settings_;
   Resolver& resolver_;
   TrunkId trunk_;
-  const TlsContext* context_;
+  const ContextsInForce& contexts_;
   Timing timing_;
   Connected connected_;
   bool stopped_ = false;

@@ -39,14 +39,21 @@ bool is_passing(int code) {
 
 }  // namespace
 
-Listener::Listener(EventLoop& loop, Fd socket, std::string name, Accepted accepted)
-    : loop_(loop), socket_(std::move(socket)), name_(std::move(name)), accepted_(std::move(accepted)) {}
+Listener::Listener(EventLoop& loop, Fd socket, std::string name, Accepted accepted, Exhausted exhausted)
+    : loop_(loop),
+      socket_(std::move(socket)),
+      name_(std::move(name)),
+      accepted_(std::move(accepted)),
+      exhausted_(std::move(exhausted)) {}
 
-Result<std::unique_ptr<Listener>> Listener::create(EventLoop& loop, Fd socket, std::string name, Accepted accepted) {
+Result<std::unique_ptr<Listener>> Listener::create(EventLoop& loop, Fd socket, std::string name, Accepted accepted,
+                                                   Exhausted exhausted) {
   if (auto status = set_blocking(socket.get(), Blocking::kNo); !status) return std::unexpected(status.error());
-  std::unique_ptr<Listener> listener(new Listener(loop, std::move(socket), std::move(name), std::move(accepted)));
-  auto watch =
-      loop.watch(listener->socket_.get(), Interest::kRead, [self = listener.get()](Ready) { self->accept_some(); });
+  std::unique_ptr<Listener> listener(
+      new Listener(loop, std::move(socket), std::move(name), std::move(accepted), std::move(exhausted)));
+  auto watch = loop.watch(
+      listener->socket_.get(), Interest::kRead, [self = listener.get()](Ready) { self->accept_some(); },
+      EventLoop::Wakes::kOne);
   if (!watch) return std::unexpected(watch.error());
   listener->watch_ = std::move(*watch);
   return listener;
@@ -73,8 +80,9 @@ void Listener::accept_some() {
       continue;
     }
     const int code = errno;
-    if (code == EAGAIN || code == EWOULDBLOCK) return;
+    if (code == EAGAIN || code == EWOULDBLOCK) return;  // or another process was faster
     if (is_passing(code)) continue;
+    if (exhausted_ && exhausted_() == Room::kMade) continue;
     return rest(code);
   }
 }

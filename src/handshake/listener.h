@@ -1,5 +1,5 @@
 // Listener: one listening stream socket, whose connections it accepts and passes on. The supervisor bound the socket
-// and keeps it: closing it here ends nothing but the accepting.
+// and keeps it: closing it here ends nothing but the accepting. Several handshake processes may accept on one socket.
 #pragma once
 
 #include <functional>
@@ -17,16 +17,19 @@ class Listener {
  public:
   // A connection: non-blocking, close-on-exec. It may pause() or destroy the listener.
   using Accepted = std::function<void(Fd socket, const Address& peer)>;
+  // No descriptor or memory is left for the next connection. kMade: something was freed, and it is tried once more.
+  enum class Room : std::uint8_t { kNone, kMade };
+  using Exhausted = std::function<Room()>;
 
   // socket: listening; put in non-blocking mode here. name: for log lines.
   [[nodiscard]] static Result<std::unique_ptr<Listener>> create(EventLoop& loop, Fd socket, std::string name,
-                                                                Accepted accepted);
+                                                                Accepted accepted, Exhausted exhausted = {});
   // Stops accepting until resume(): connections wait in the socket's backlog.
   void pause();
   void resume();
 
  private:
-  Listener(EventLoop& loop, Fd socket, std::string name, Accepted accepted);
+  Listener(EventLoop& loop, Fd socket, std::string name, Accepted accepted, Exhausted exhausted);
   void accept_some();
   void rest(int code);
 
@@ -34,6 +37,7 @@ class Listener {
   Fd socket_;
   std::string name_;
   Accepted accepted_;
+  Exhausted exhausted_;
   bool paused_ = false;
   EventLoop::Watch watch_;
   EventLoop::Timer retry_;

@@ -16,34 +16,54 @@ constexpr std::chrono::seconds kLongestTurn{60};
 }  // namespace
 
 ipc::AcceptList Process::accept_list() {
-  return {ipc::Kind::kSetup,   ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kAdmitted,
-          ipc::Kind::kRefused, ipc::Kind::kGone,  ipc::Kind::kDrain};
+  return {ipc::Kind::kSetup,           ipc::Kind::kReady, ipc::Kind::kStop,  ipc::Kind::kAdmitted,
+          ipc::Kind::kRefused,         ipc::Kind::kGone,  ipc::Kind::kDrain, ipc::Kind::kPostHandshake,
+          ipc::Kind::kInstallTransmit, ipc::Kind::kRenew, ipc::Kind::kReload};
 }
 
-Process::Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup,
-                 const Service::Timing& timing, ktls::Kernel& kernel)
+Process::Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup, ipc::Vault vault,
+                 TicketKeys tickets, const Service::Timing& timing, ktls::Kernel& kernel)
     : loop_(std::move(loop)),
       channel_(std::move(channel)),
       config_(std::move(setup.config)),
       region_(std::move(setup.region)),
+      vault_(std::move(vault)),
       listening_(std::move(setup.listeners)),
-      service_(*loop_, config_, region_, kernel, timing,
-               {.established = [this](const ipc::Established& message,
-                                      Fd descriptor) { waiting_.emplace_back(message, std::move(descriptor)); },
-                .resolved = [this](const ipc::Resolved& message) { note(channel_.send(message)); }}) {}
+      service_(*loop_, config_, region_, vault_, kernel, std::move(tickets),
+               {.self = setup.handshake, .processes = config_.handshake_processes}, timing, outlet()) {}
+
+Service::Outlet Process::outlet() {
+  const auto send = [this](const auto& message) { note(channel_.send(message)); };
+  return {.established = [this](const ipc::Established& message,
+                                Fd descriptor) { waiting_.emplace_back(message, std::move(descriptor)); },
+          .resolved = send,
+          .send_control = send,
+          .resume = send,
+          .fault = send,
+          .retire = send,
+          .reloaded = send};
+}
 
 Result<std::unique_ptr<Process>> Process::create(ipc::Channel channel, ipc::ChildSetup setup,
                                                  const Service::Timing& timing, ktls::Kernel& kernel) {
   if (setup.region.sizes().trunks < setup.config.trunks.size())
     return fail("the shared region is of another configuration");
+  if (setup.handshake.value >= std::min(setup.config.handshake_processes, setup.region.sizes().handshakes))
+    return fail("the supervisor calls this handshake process {}, of {}", setup.handshake.value,
+                setup.config.handshake_processes);
   for (const auto& [id, socket] : setup.listeners) {
     if (id.value >= setup.config.listeners.size() ||
         setup.config.listeners[id.value].transport == config::Transport::kUdp)
       return fail("the supervisor sent a socket of listener {}, which is none of this process's", id.value);
   }
+  auto vault = ipc::Vault::map(std::move(setup.vault), setup.region.sizes().max_connections);
+  if (!vault) return std::unexpected(std::move(vault.error()));
+  auto tickets = TicketKeys::on(vault->ticket_keys(), setup.handshake, setup.config.ticket_rotation);
+  if (!tickets) return std::unexpected(std::move(tickets.error()));
   auto loop = EventLoop::create();
   if (!loop) return std::unexpected(std::move(loop.error()));
-  std::unique_ptr<Process> process(new Process(std::move(*loop), std::move(channel), std::move(setup), timing, kernel));
+  std::unique_ptr<Process> process(new Process(std::move(*loop), std::move(channel), std::move(setup),
+                                               std::move(*vault), std::move(*tickets), timing, kernel));
   const auto on_event = [self = process.get()](Ready ready) {
     if (ready.write) self->note(self->channel_.flush());
     if (ready.read) self->receive();
@@ -90,6 +110,18 @@ Status Process::dispatch(ipc::Packet& packet) {
       return {};
     case ipc::Kind::kGone:
       service_.gone(packet.as<ipc::Gone>());
+      return {};
+    case ipc::Kind::kPostHandshake:
+      service_.post_handshake(packet.as<ipc::PostHandshake>(), packet.take_descriptor());
+      return {};
+    case ipc::Kind::kInstallTransmit:
+      service_.install_transmit(packet.as<ipc::InstallTransmit>(), packet.take_descriptor());
+      return {};
+    case ipc::Kind::kRenew:
+      service_.renew(packet.as<ipc::Renew>());
+      return {};
+    case ipc::Kind::kReload:
+      service_.reload(packet.as<ipc::Reload>());
       return {};
     case ipc::Kind::kDrain:
       drain();

@@ -1,8 +1,10 @@
 // The handshake process (ktrunkd-handshake), as the supervisor sees it: one channel, on which it takes its setup and
 // the fate of its connections, and tells of new ones. Contract: ipc/messages.h. It lives as long as the channel.
 //
-//   Hello ->, <- Setup (configuration, region, listeners), <- Ready: it serves
+//   Hello ->, <- Setup (configuration, region, vault, listeners), <- Ready: it serves
 //   Established ->, <- Admitted | Refused, later <- Gone;  Resolved ->
+//   <- PostHandshake, InstallTransmit, Renew;  SendControl, Resume, Fault, Retire ->
+//   <- Reload, Reloaded ->
 //   <- Drain, Idle ->;  <- Stop: it ends
 #pragma once
 
@@ -19,6 +21,7 @@
 #include "ipc/child.h"
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
+#include "ipc/vault.h"
 #include "ktls/kernel.h"
 
 namespace ktrunk::handshake {
@@ -41,8 +44,9 @@ class Process {
  private:
   enum class Phase { kServing, kDraining, kIdle, kStopping };
 
-  Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup, const Service::Timing& timing,
-          ktls::Kernel& kernel);
+  Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup, ipc::Vault vault,
+          TicketKeys tickets, const Service::Timing& timing, ktls::Kernel& kernel);
+  [[nodiscard]] Service::Outlet outlet();
   void receive();
   [[nodiscard]] Status dispatch(ipc::Packet& packet);
   void drain();
@@ -55,6 +59,7 @@ class Process {
   ipc::Channel channel_;
   config::Config config_;
   ipc::SharedRegion region_;
+  ipc::Vault vault_;
   Service::ListeningSockets listening_;  // until run()
   Service service_;
   Phase phase_ = Phase::kServing;

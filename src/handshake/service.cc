@@ -8,31 +8,22 @@ namespace ktrunk::handshake {
 namespace {
 
 constexpr std::chrono::seconds kFailureLinesEvery{1};  // of handshakes that failed, by address
-
-bool has_target(const config::Trunk& trunk, config::Transport transport) {
-  return std::ranges::find(trunk.targets, transport, &config::Target::transport) != trunk.targets.end();
-}
+// Connections that the supervisor has not answered: beyond so many, peers wait in the backlog until it has.
+constexpr std::size_t kMostUnanswered = 1024;
 
 bool is_stream(const config::Trunk& trunk) {
-  return has_target(trunk, config::Transport::kTls) || has_target(trunk, config::Transport::kTcp);
-}
-
-std::optional<TlsContext> usable(Result<TlsContext> context) {
-  if (!context) {
-    log::error("{}", context.error().what);
-    return std::nullopt;
-  }
-  for (const std::string& warning : context->warnings()) log::warn("{}", warning);
-  return std::move(*context);
+  return std::ranges::any_of(trunk.targets,
+                             [](const config::Target& target) { return target.transport != config::Transport::kUdp; });
 }
 
 }  // namespace
 
-Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegion& region, ktls::Kernel& kernel,
-                 const Timing& timing, Outlet outlet)
+Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegion& region, ipc::Vault& vault,
+                 ktls::Kernel& kernel, TicketKeys tickets, const Share& share, const Timing& timing, Outlet outlet)
     : loop_(loop),
       config_(config),
       region_(region),
+      share_(share),
       timing_(timing),
       outlet_(std::move(outlet)),
       closing_(loop),
@@ -41,58 +32,78 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
                 .config = config,
                 .record_layer = {config.record_layer, &support_, &kernel},
                 .closing = closing_,
-                .stats = region.handshake(),
+                .stats = region.handshake(share.self),
                 .failures = failures_},
+      tickets_(std::move(tickets)),
+      contexts_(config, tickets_),
+      keeper_(vault, share.self, support_, kernel, settings_.stats, loop, keeper_outlet()),
+      acceptor_(settings_, contexts_, AdmissionLimits::share(config.limits, share.processes),
+                [this](Secured secured) { (void)hand_over(std::move(secured), {}, {}); }),
       resolver_(loop) {
+  settings_.stats.in_progress.set(0);  // those of an earlier life ended with it
   if (config.record_layer != config::RecordLayer::kRelay) {
     support_ = ktls::probe_support(kernel);
     log::info("{}", support_.describe());
   }
-  load_contexts();
 }
 
-void Service::load_contexts() {
-  for (const config::Listener& listener : config_.listeners) {
-    listener_contexts_.push_back(
-        listener.transport == config::Transport::kTls ? usable(TlsContext::for_listener(listener)) : std::nullopt);
-  }
-  for (const config::Trunk& trunk : config_.trunks) {
-    trunk_contexts_.push_back(has_target(trunk, config::Transport::kTls) ? usable(TlsContext::for_trunk(trunk))
-                                                                         : std::nullopt);
-  }
+KeyKeeper::Outlet Service::keeper_outlet() {
+  return {.send_control = outlet_.send_control,
+          .resume = outlet_.resume,
+          .fault = outlet_.fault,
+          .learnt = [this](TrunkId trunk, const std::string& host, Resumption resumption) {
+            if (Connector* its = connector(trunk)) its->remember(host, std::move(resumption));
+          }};
 }
 
 void Service::start(ListeningSockets sockets) {
-  for (auto& [id, socket] : sockets) {
-    const config::Listener& listener = config_.listeners[id.value];
-    auto made =
-        Listener::create(loop_, std::move(socket), fmt::format("listener '{}'", listener.name),
-                         [this, which = id](Fd fd, const Address& peer) { accepted(which, std::move(fd), peer); });
-    if (!made) {
-      log::error("listener '{}' does not serve: {}", listener.name, made.error().what);
-      continue;
-    }
-    listeners_.push_back(std::move(*made));
-  }
+  keeper_.tidy(region_);
+  rotate_tickets();
+  for (auto& [id, socket] : sockets) acceptor_.listen(id, std::move(socket));
   start_connectors();
-  udp_targets_.emplace(loop_, resolver_, config_, timing_.udp_targets,
+  udp_targets_.emplace(loop_, resolver_, config_, share_, timing_.udp_targets,
                        [this](TrunkId trunk, std::uint16_t target, const Address& address) {
                          outlet_.resolved({.trunk = trunk, .target = target, .address = address});
                        });
 }
 
+void Service::rotate_tickets() {
+  if (share_.self.value != 0) return;
+  constexpr std::chrono::milliseconds kLeast{100};
+  constexpr std::chrono::milliseconds kMost{30'000};
+  if (const Status status = tickets_.rotate_if_due(TicketKeys::Clock::now()); !status)
+    log::error("the key of session tickets stays as it is: {}", status.error().what);
+  ticket_timer_ = loop_.after(std::clamp(config_.ticket_rotation / 8, kLeast, kMost), [this] { rotate_tickets(); });
+}
+
 void Service::start_connectors() {
   connectors_.resize(config_.trunks.size());
   for (std::size_t i = 0; i < config_.trunks.size(); ++i) {
-    const config::Trunk& trunk = config_.trunks[i];
-    const std::optional<TlsContext>& context = trunk_contexts_[i];
-    // Without its context a trunk is down: trying its other targets in plain TCP would be a surprise.
-    if (!is_stream(trunk) || (has_target(trunk, config::Transport::kTls) && !context)) continue;
     const TrunkId id{static_cast<std::uint16_t>(i)};
-    connectors_[i] = std::make_unique<Connector>(
-        settings_, resolver_, id, context ? &*context : nullptr, timing_.connector, living(id),
-        [this](Secured secured, const std::string& host) { return hand_over(std::move(secured), host); });
+    if (!share_.has(id) || !is_stream(config_.trunks[i])) continue;
+    connectors_[i] =
+        std::make_unique<Connector>(settings_, resolver_, id, contexts_, timing_.connector, living(id),
+                                    [this](Secured secured, const std::string& host, ConnectionId replaces) {
+                                      return hand_over(std::move(secured), host, replaces);
+                                    });
   }
+}
+
+Connector* Service::connector(TrunkId trunk) const {
+  return trunk.value < connectors_.size() ? connectors_[trunk.value].get() : nullptr;
+}
+
+// What is known of a connection; nothing when it lives no more.
+std::optional<ipc::ConnectionInfo> Service::info_of(ConnectionId id) const {
+  if (!id.valid() || id.slot.value >= region_.sizes().max_connections) return std::nullopt;
+  const ipc::ConnectionSlot& slot = region_.slot(id.slot);
+  const auto is_it = [&](ipc::SlotWord word) {
+    return word.generation == id.generation && word.state != ipc::SlotState::kFree;
+  };
+  if (!is_it(slot.state())) return std::nullopt;
+  const ipc::ConnectionInfo info = slot.info;
+  if (!is_it(slot.state())) return std::nullopt;  // it got its next life meanwhile
+  return info;
 }
 
 // What an earlier handshake process made for the trunk and the workers still hold.
@@ -109,42 +120,6 @@ std::vector<ConnectionId> Service::living(TrunkId trunk) const {
   return found;
 }
 
-void Service::accepted(ListenerId id, Fd socket, const Address& peer) {
-  const config::Listener& listener = config_.listeners[id.value];
-  const std::optional<TlsContext>& context = listener_contexts_[id.value];
-  const bool tls = listener.transport == config::Transport::kTls;
-  if (tls && !context) return;  // its files are no good, as was logged: the peer learns at once that nobody is there
-  const std::uint64_t key = next_number_++;
-  auto handshake = Handshake::accept(settings_,
-                                     {.role = ConnectionRole::kAccepted,
-                                      .transport = listener.transport,
-                                      .trunk = {},
-                                      .listener = id,
-                                      .peer = peer,
-                                      .owner = fmt::format("listener '{}'", listener.name),
-                                      .host = {}},
-                                     tls ? &*context : nullptr, std::move(socket),
-                                     [this, key](Result<Secured> result) { accept_done(key, std::move(result)); });
-  if (!handshake) {
-    settings_.stats.failed.add();
-    log::error("listener '{}': connection from {}: {}", listener.name, peer.text(), handshake.error().what);
-    return;
-  }
-  accepting_.emplace(key, std::move(*handshake));
-  // No more handshakes at once than connections: the rest wait in the backlog.
-  if (accepting_.size() >= config_.limits.max_connections) {
-    for (const auto& each : listeners_) each->pause();
-  }
-}
-
-void Service::accept_done(std::uint64_t key, Result<Secured> result) {
-  const auto ended = accepting_.extract(key);
-  if (accepting_.size() + 1 == config_.limits.max_connections) {
-    for (const auto& each : listeners_) each->resume();
-  }
-  if (result) (void)hand_over(std::move(*result), {});
-}
-
 std::string Service::owner(const ipc::ConnectionInfo& info) const {
   if (info.role == ConnectionRole::kConnected) return fmt::format("trunk '{}'", config_.trunks[info.trunk.value].name);
   return fmt::format("listener '{}'", config_.listeners[info.listener.value].name);
@@ -156,16 +131,16 @@ Result<Fd> Service::make_relay(std::uint64_t reference, Secured& secured, const 
                             fmt::format("{}, {}", owner(info), info.peer.text()), config_.limits.stalled_peer,
                             [this, reference, host, trunk = info.trunk, role = info.role](Resumption resumption) {
                               const auto ended = relays_.extract(reference);
-                              if (role != ConnectionRole::kConnected || connectors_[trunk.value] == nullptr) return;
-                              connectors_[trunk.value]->remember(host, std::move(resumption));
+                              if (role != ConnectionRole::kConnected) return;
+                              if (Connector* its = connector(trunk)) its->remember(host, std::move(resumption));
                             });
   if (!made) return std::unexpected(std::move(made.error()));
   relays_.emplace(reference, std::move(made->relay));
   return std::move(made->workers_end);
 }
 
-std::uint64_t Service::hand_over(Secured secured, const std::string& host) {
-  const std::uint64_t reference = next_number_++;
+std::uint64_t Service::hand_over(Secured secured, const std::string& host, ConnectionId replaces) {
+  const std::uint64_t reference = next_reference_++;
   const ipc::ConnectionInfo& info = secured.info;
   Fd descriptor = std::move(secured.descriptor);
   if (secured.session) {
@@ -181,53 +156,105 @@ std::uint64_t Service::hand_over(Secured secured, const std::string& host) {
   (info.role == ConnectionRole::kAccepted ? stats.accepted : stats.connected).add();
   if (info.record_layer == ipc::RecordLayerKind::kKernel) stats.kernel.add();
   if (info.record_layer == ipc::RecordLayerKind::kRelay) stats.relayed.add();
-  connections_.emplace(reference, Connection{{}, info.role, info.trunk});
-  outlet_.established({.reference = reference, .info = info}, std::move(descriptor));
+  if (replaces.valid()) stats.replaced.add();
+  connections_.emplace(reference, Connection{info.role, info.trunk, info.peer, owner(info), std::move(secured.kernel)});
+  if (info.role == ConnectionRole::kAccepted) acceptor_.opened(info.peer);
+  if (++unanswered_ == kMostUnanswered) acceptor_.pause();
+  outlet_.established({.reference = reference, .replaces = replaces, .info = info}, std::move(descriptor));
   return reference;
 }
 
+void Service::answered() {
+  if (unanswered_ > 0 && --unanswered_ == kMostUnanswered / 2) acceptor_.resume();
+}
+
 void Service::admitted(const ipc::Admitted& message) {
-  if (const auto found = connections_.find(message.reference); found != connections_.end())
-    found->second.id = message.connection;
+  const auto found = connections_.find(message.reference);
+  if (found == connections_.end()) return;
+  answered();
+  if (auto kernel = std::exchange(found->second.kernel, std::nullopt))
+    keeper_.admitted(message.connection, std::move(*kernel));
 }
 
 void Service::refused(const ipc::Refused& message) {
   const auto refused = connections_.extract(message.reference);
   if (refused.empty()) return;
-  log::warn("a connection was refused: the table of {} is full (limits.max_connections)",
-            config_.limits.max_connections);
+  answered();
   const Connection& connection = refused.mapped();
-  if (connection.role == ConnectionRole::kConnected && connectors_[connection.trunk.value] != nullptr)
-    connectors_[connection.trunk.value]->refused(message.reference);
+  if (connection.role == ConnectionRole::kAccepted) acceptor_.closed(connection.peer);
+  const bool table = message.why == ipc::Refused::Why::kTableFull;
+  acceptor_.refused(connection.owner, connection.peer,
+                    table ? "limits.max_connections" : "limits.connections_per_address");
+  if (connection.role != ConnectionRole::kConnected) return;
+  if (Connector* its = connector(connection.trunk)) its->refused(message.reference);
 }
 
 void Service::gone(const ipc::Gone& message) {
   // A relay ends by itself, when it has sent what the workers left in it.
-  connections_.erase(message.reference);
-  if (message.role != ConnectionRole::kConnected || message.trunk.value >= connectors_.size()) return;
-  Connector* connector = connectors_[message.trunk.value].get();
-  if (connector == nullptr) return;
-  if (message.reference != 0) {
-    connector->lost(message.reference);
-  } else {
-    connector->lost(message.connection);
+  if (const auto ended = connections_.extract(message.reference);
+      !ended.empty() && ended.mapped().role == ConnectionRole::kAccepted)
+    acceptor_.closed(ended.mapped().peer);
+  keeper_.gone(message.connection);
+  if (message.role != ConnectionRole::kConnected) return;
+  if (Connector* its = connector(message.trunk)) its->lost(message);
+}
+
+void Service::post_handshake(const ipc::PostHandshake& message, Fd socket) {
+  keeper_.post_handshake(message, std::move(socket));
+}
+
+void Service::install_transmit(const ipc::InstallTransmit& message, Fd socket) {
+  keeper_.install_transmit(message, std::move(socket));
+}
+
+void Service::renew(const ipc::Renew& message) {
+  const auto info = info_of(message.connection);
+  if (!info || info->transport != config::Transport::kTls) return;
+  if (info->record_layer == ipc::RecordLayerKind::kKernel &&
+      keeper_.update(message.connection, message.which) == KeyRenewal::kBegun)
+    return;
+  if (const auto relay = relays_.find(message.reference);
+      relay != relays_.end() && relay->second->renew(message.which) == KeyRenewal::kBegun)
+    return;
+  if (info->role == ConnectionRole::kConnected) {
+    Connector* its = connector(info->trunk);
+    if (its != nullptr && its->replace(message.reference, message.connection) == Connector::Replacing::kBegun) {
+      log::info("{}: its connection with {} has used up its keys, and is replaced", owner(*info), info->peer.text());
+      return;
+    }
+  }
+  log::info("{}: the connection with {} has used up its keys, and is retired", owner(*info), info->peer.text());
+  outlet_.retire({.connection = message.connection});
+}
+
+void Service::reload(const ipc::Reload& message) {
+  switch (message.step) {
+    case ipc::Reload::Step::kPrepare:
+      return outlet_.reloaded(contexts_.prepare(message.number));
+    case ipc::Reload::Step::kCommit:
+      if (contexts_.commit(message.number) == ContextsInForce::Committed::kNothing) return;
+      log::info("reload {}: new handshakes use the files as they are now", message.number);
+      for (const auto& each : connectors_) {
+        if (each != nullptr) each->context_changed();
+      }
+      return;
+    case ipc::Reload::Step::kDiscard:
+      return contexts_.discard(message.number);
   }
 }
 
 void Service::drain(Clock::duration time) {
-  draining_ = true;
-  listeners_.clear();
   udp_targets_.reset();
-  for (const auto& connector : connectors_) {
-    if (connector != nullptr) connector->stop(time);
+  for (const auto& each : connectors_) {
+    if (each != nullptr) each->stop(time);
   }
-  for (const auto& [key, handshake] : accepting_) handshake->hurry(time);
+  acceptor_.stop(time);
 }
 
 bool Service::busy() const {
-  return !accepting_.empty() || std::ranges::any_of(connectors_, [](const std::unique_ptr<Connector>& connector) {
-    return connector != nullptr && connector->busy();
-  });
+  return acceptor_.busy() || std::ranges::any_of(connectors_, [](const std::unique_ptr<Connector>& each) {
+           return each != nullptr && each->busy();
+         });
 }
 
 void Service::close_relays() {

@@ -49,6 +49,12 @@ int connect_result(int fd) {
   return code;
 }
 
+void reset_connection(Fd socket) {
+  const linger at_once = {.l_onoff = 1, .l_linger = 0};
+  (void)::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  socket.reset();
+}
+
 Status set_blocking(int fd, Blocking blocking) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return fail_errno(errno, "fcntl F_GETFL");

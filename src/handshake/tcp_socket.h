@@ -19,6 +19,9 @@ void set_connection_options(int fd, std::chrono::milliseconds stalled_peer);
 // How the connect went, once the socket is writable: 0 or an errno value.
 [[nodiscard]] int connect_result(int fd);
 
+// Closes the connection without ceremony: the peer gets a reset, and nothing of it stays here (no TIME_WAIT).
+void reset_connection(Fd socket);
+
 enum class Blocking : std::uint8_t { kNo, kYes };
 [[nodiscard]] Status set_blocking(int fd, Blocking blocking);
 

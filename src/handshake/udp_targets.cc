@@ -7,10 +7,11 @@
 
 namespace ktrunk::handshake {
 
-UdpTargets::UdpTargets(EventLoop& loop, Resolver& resolver, const config::Config& config, Timing timing,
-                       Changed changed)
+UdpTargets::UdpTargets(EventLoop& loop, Resolver& resolver, const config::Config& config, const Share& share,
+                       Timing timing, Changed changed)
     : loop_(loop), resolver_(resolver), config_(config), timing_(timing), changed_(std::move(changed)) {
   for (std::size_t t = 0; t < config.trunks.size(); ++t) {
+    if (!share.has(TrunkId{static_cast<std::uint16_t>(t)})) continue;
     const std::vector<config::Target>& targets = config.trunks[t].targets;
     for (std::size_t i = 0; i < targets.size(); ++i) {
       if (targets[i].transport != config::Transport::kUdp) continue;

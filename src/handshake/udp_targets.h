@@ -1,5 +1,6 @@
 // UDP targets: keeps the addresses of the trunks' UDP targets up to date, for the supervisor to publish
-// (ipc::Resolved). A literal address is told once; a name is asked for at start and every minute.
+// (ipc::Resolved): of the trunks that this process keeps. A literal address is told once; a name is asked for at start
+// and every minute.
 #pragma once
 
 #include <functional>
@@ -12,6 +13,7 @@
 #include "config/config.h"
 #include "handshake/back_off.h"
 #include "handshake/resolver.h"
+#include "handshake/share.h"
 
 namespace ktrunk::handshake {
 
@@ -26,7 +28,8 @@ class UdpTargets {
     Clock::duration first_retry = std::chrono::seconds(1);  // after a failure, then longer up to `refresh`
   };
 
-  UdpTargets(EventLoop& loop, Resolver& resolver, const config::Config& config, Timing timing, Changed changed);
+  UdpTargets(EventLoop& loop, Resolver& resolver, const config::Config& config, const Share& share, Timing timing,
+             Changed changed);
   UdpTargets(const UdpTargets&) = delete;
   UdpTargets& operator=(const UdpTargets&) = delete;
 

@@ -5,8 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
+
+#include "ipc/vault.h"
 
 namespace ktrunk::test {
 namespace {
@@ -20,6 +23,8 @@ Fd listen_on(const Address& address) {
   return socket;
 }
 
+Fd copy_of(int fd) { return Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
 template <typename T>
 T must(Result<T> result) {
   if (!result) throw std::runtime_error(result.error().what);
@@ -31,14 +36,30 @@ T must(Result<T> result) {
 FakeSupervisor::FakeSupervisor(const std::string& config_text)
     : config_(must(config::parse(config_text, "test.toml"))), text_(config_text) {
   region_.emplace(must(ipc::SharedRegion::create({.workers = 1,
+                                                  .handshakes = config_.handshake_processes,
                                                   .max_connections = config_.limits.max_connections,
                                                   .trunks = static_cast<std::uint32_t>(config_.trunks.size())})));
   for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
     if (config_.listeners[i].transport != config::Transport::kUdp)
       listeners_.emplace_back(ListenerId{static_cast<std::uint16_t>(i)}, listen_on(config_.listeners[i].address));
   }
+  vault_ = must(ipc::Vault::create(config_.limits.max_connections));
+  open_channel();
+}
+
+FakeSupervisor::FakeSupervisor(const FakeSupervisor& sibling, HandshakeIndex self)
+    : timing(sibling.timing), self_(self), config_(sibling.config_), text_(sibling.text_) {
+  region_.emplace(must(ipc::SharedRegion::map(copy_of(sibling.region_->descriptor()))));
+  vault_ = copy_of(sibling.vault_.get());
+  for (const auto& [id, socket] : sibling.listeners_) listeners_.emplace_back(id, copy_of(socket.get()));
+  open_channel();
+}
+
+void FakeSupervisor::open_channel() {
   auto [ours, theirs] = must(ipc::Channel::pair());
-  channel_.emplace(std::move(ours), ipc::AcceptList{ipc::Kind::kEstablished, ipc::Kind::kResolved, ipc::Kind::kIdle});
+  channel_.emplace(std::move(ours), ipc::AcceptList{ipc::Kind::kEstablished, ipc::Kind::kResolved, ipc::Kind::kIdle,
+                                                    ipc::Kind::kSendControl, ipc::Kind::kResume, ipc::Kind::kFault,
+                                                    ipc::Kind::kRetire, ipc::Kind::kReloaded});
   child_end_ = std::move(theirs);
 }
 
@@ -47,8 +68,10 @@ FakeSupervisor::~FakeSupervisor() { (void)hang_up(); }
 void FakeSupervisor::run() {
   ipc::ChildSetup setup{
       .config = must(config::parse(text_, "test.toml")),
-      .region = must(ipc::SharedRegion::map(Fd(::fcntl(region_->descriptor(), F_DUPFD_CLOEXEC, 0)))),
+      .region = must(ipc::SharedRegion::map(copy_of(region_->descriptor()))),
       .worker = {},
+      .handshake = self_,
+      .vault = copy_of(vault_.get()),
       .doorbells = {},
       .listeners = std::move(listeners_),
   };
@@ -75,11 +98,18 @@ Status FakeSupervisor::stop() {
   return join();
 }
 
-void FakeSupervisor::gone(const Handed& handed) {
+void FakeSupervisor::gone(const Handed& handed, ipc::Gone::Again again) {
   send(ipc::Gone{.reference = handed.message.reference,
                  .connection = handed.id,
                  .trunk = handed.message.info.trunk,
-                 .role = handed.message.info.role});
+                 .role = handed.message.info.role,
+                 .again = again});
+}
+
+void FakeSupervisor::open_slot(ConnectionId id, const ipc::ConnectionInfo& info, ipc::SlotState state) {
+  ipc::ConnectionSlot& slot = region_->slot(id.slot);
+  slot.info = info;
+  slot.word.store(ipc::SlotWord{.generation = id.generation, .state = state, .home = WorkerIndex{0}}.pack());
 }
 
 void FakeSupervisor::pump(milliseconds patience) {
@@ -93,13 +123,18 @@ void FakeSupervisor::pump(milliseconds patience) {
     if (*outcome != ipc::Channel::Outcome::kMessage) return;
     if (packet.kind() == ipc::Kind::kIdle) ++idles_;
     if (packet.kind() == ipc::Kind::kResolved) resolved_.push_back(packet.as<ipc::Resolved>());
-    if (packet.kind() != ipc::Kind::kEstablished) continue;
+    if (packet.kind() != ipc::Kind::kEstablished) {
+      if (packet.kind() != ipc::Kind::kIdle && packet.kind() != ipc::Kind::kResolved)
+        others_.push_back(std::make_unique<ipc::Packet>(std::move(packet)));
+      continue;
+    }
     Handed handed{packet.as<ipc::Established>(), packet.take_descriptor(), {}};
     if (answer == Answer::kAdmit) {
-      handed.id = {SlotIndex{next_slot_++}, Generation{1}};
+      handed.id = {SlotIndex{next_slot_++ % region_->sizes().max_connections}, Generation{++lives_}};
+      open_slot(handed.id, handed.message.info);
       send(ipc::Admitted{.reference = handed.message.reference, .connection = handed.id});
     } else if (answer == Answer::kRefuse) {
-      send(ipc::Refused{.reference = handed.message.reference});
+      send(ipc::Refused{.reference = handed.message.reference, .why = why});
       continue;  // and its descriptor is closed
     }
     established_.push_back(std::move(handed));
@@ -133,6 +168,17 @@ std::optional<ipc::Resolved> FakeSupervisor::resolved(milliseconds patience) {
   const ipc::Resolved message = resolved_.front();
   resolved_.pop_front();
   return message;
+}
+
+std::unique_ptr<ipc::Packet> FakeSupervisor::next_packet(ipc::Kind kind, milliseconds patience) {
+  const auto find = [&] {
+    return std::ranges::find_if(others_, [&](const auto& packet) { return packet->kind() == kind; });
+  };
+  if (!wait_until(patience, [&] { return find() != others_.end(); }, [&](milliseconds left) { pump(left); })) return {};
+  const auto found = find();
+  auto packet = std::move(*found);
+  others_.erase(found);
+  return packet;
 }
 
 bool FakeSupervisor::idle(milliseconds patience) {

@@ -32,12 +32,15 @@ class FakeSupervisor {
  public:
   // Before run(): the region may be filled in, and timing changed. Throws std::runtime_error.
   explicit FakeSupervisor(const std::string& config_text);
+  // Of another process of the same ktrunkd: with the same sockets, region and vault. Before sibling.run().
+  FakeSupervisor(const FakeSupervisor& sibling, HandshakeIndex self);
   ~FakeSupervisor();  // hangs up and waits for the thread's end
   FakeSupervisor(const FakeSupervisor&) = delete;
   FakeSupervisor& operator=(const FakeSupervisor&) = delete;
 
   enum class Answer { kAdmit, kRefuse, kNothing };
   Answer answer = Answer::kAdmit;  // to Established
+  ipc::Refused::Why why = ipc::Refused::Why::kTableFull;
   handshake::Service::Timing timing;
   [[nodiscard]] ipc::SharedRegion& region() { return *region_; }
   [[nodiscard]] const config::Config& config() const { return config_; }
@@ -54,28 +57,46 @@ class FakeSupervisor {
   void send(const T& message) {
     (void)channel_->send(message);
   }
-  void gone(const Handed& handed);
+  template <typename T>
+  void send(const T& message, Fd descriptor) {
+    (void)channel_->send(message, std::move(descriptor));
+  }
+  void gone(const Handed& handed, ipc::Gone::Again again = ipc::Gone::Again::kAfterWait);
+  // Writes the connection's slot as the supervisor does. Slots are numbered as they are admitted.
+  void open_slot(ConnectionId id, const ipc::ConnectionInfo& info, ipc::SlotState state = ipc::SlotState::kOpen);
 
   // What comes next; none when it does not come in time.
   [[nodiscard]] std::optional<Handed> established(milliseconds patience = milliseconds(15'000));
   [[nodiscard]] std::optional<ipc::Resolved> resolved(milliseconds patience = milliseconds(15'000));
   [[nodiscard]] bool idle(milliseconds patience = milliseconds(15'000));
+  template <typename T>  // SendControl, Resume, Fault, Retire, Reloaded
+  [[nodiscard]] std::optional<T> next(milliseconds patience = milliseconds(15'000)) {
+    auto packet = next_packet(T::kKind, patience);
+    return packet ? std::optional<T>(packet->template as<T>()) : std::nullopt;
+  }
   // Descriptors of Established messages that have come and were not answered yet (Answer::kNothing).
   [[nodiscard]] std::size_t pending() const { return established_.size(); }
   void pump(milliseconds patience);
 
  private:
+  [[nodiscard]] std::unique_ptr<ipc::Packet> next_packet(ipc::Kind kind, milliseconds patience);
+  void open_channel();
+
+  HandshakeIndex self_{0};
   config::Config config_;
   std::string text_;
   std::optional<ipc::SharedRegion> region_;
+  Fd vault_;
   std::vector<std::pair<ListenerId, Fd>> listeners_;
   std::optional<ipc::Channel> channel_;
   Fd child_end_;
   std::thread thread_;
   Status ended_;
   std::uint32_t next_slot_ = 0;
+  std::uint32_t lives_ = 0;
   std::deque<Handed> established_;
   std::deque<ipc::Resolved> resolved_;
+  std::deque<std::unique_ptr<ipc::Packet>> others_;
   unsigned idles_ = 0;
 };
 

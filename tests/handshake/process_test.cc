@@ -31,7 +31,7 @@ class ProcessTest : public HandshakeProcessTest {
 };
 
 TEST_F(ProcessTest, TwoHundredConnectsAtOnce) {
-  FakeSupervisor supervisor(base("handshake = \"60s\""));
+  FakeSupervisor supervisor(base("handshake = \"60s\"\nhandshakes_per_address = 200\nhandshake_rate = 200"));
   supervisor.run();
   constexpr std::size_t kConnections = 200;
   constexpr std::size_t kThreads = 4;

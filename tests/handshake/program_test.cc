@@ -9,6 +9,7 @@
 
 #include <csignal>
 
+#include "ipc/vault.h"
 #include "process_fixture.h"
 
 namespace ktrunk::test {
@@ -58,12 +59,15 @@ class ProgramTest : public HandshakeProcessTest {
     ASSERT_TRUE(region);
     ASSERT_TRUE(channel_->send(ipc::Setup{.what = ipc::Setup::What::kRegion},
                                Fd(::fcntl(region->descriptor(), F_DUPFD_CLOEXEC, 0))));
+    auto vault = ipc::Vault::create(512);
+    ASSERT_TRUE(vault);
+    ASSERT_TRUE(channel_->send(ipc::Setup{.what = ipc::Setup::What::kVault}, std::move(*vault)));
     Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     ASSERT_EQ(::bind(listener.get(), address_.data(), address_.size()), 0);
     ASSERT_EQ(::listen(listener.get(), 16), 0);
     ASSERT_TRUE(channel_->send(ipc::Setup{.what = ipc::Setup::What::kListener, .listener = ListenerId{0}},
                                std::move(listener)));
-    ASSERT_TRUE(channel_->send(ipc::Ready{}));
+    ASSERT_TRUE(channel_->send(ipc::Ready{.worker = {}, .handshake = HandshakeIndex{0}}));
   }
 
   std::optional<ipc::Channel> channel_;
