@@ -231,6 +231,11 @@ TlsSession::Step TlsSession::State::finish() {
     phase = Phase::kFailed;
     return Step::kFailed;
   }
+  if (const Status agreed = TlsContext::check_agreed(ssl.get()); !agreed) {
+    failure.error = {fmt::format("{}: TLS handshake failed: {}", owner, agreed.error().what), 0};
+    phase = Phase::kFailed;
+    return Step::kFailed;
+  }
   phase = Phase::kDone;
   return Step::kDone;
 }
