@@ -2,6 +2,7 @@
 
 #include <linux/tls.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace ktrunk::ktls {
@@ -111,9 +112,10 @@ Result<RecordType> record_type(std::span<const std::byte> control, int msg_flags
   return static_cast<RecordType>(control[CMSG_LEN(0)]);
 }
 
-AlertMessage::AlertMessage(Alert alert)
-    : payload_{static_cast<std::uint8_t>(alert.level), static_cast<std::uint8_t>(alert.description)},
-      part_{payload_.data(), payload_.size()} {
+ControlMessage::ControlMessage(RecordType type, std::span<const std::byte> payload) {
+  const std::size_t bytes = std::min(payload.size(), payload_.size());
+  std::copy_n(payload.begin(), bytes, payload_.begin());
+  part_ = {payload_.data(), bytes};
   header_.msg_iov = &part_;
   header_.msg_iovlen = 1;
   header_.msg_control = control_.data();
@@ -122,7 +124,11 @@ AlertMessage::AlertMessage(Alert alert)
   record->cmsg_level = SOL_TLS;
   record->cmsg_type = TLS_SET_RECORD_TYPE;
   record->cmsg_len = CMSG_LEN(sizeof(std::uint8_t));
-  *CMSG_DATA(record) = static_cast<std::uint8_t>(RecordType::kAlert);
+  *CMSG_DATA(record) = static_cast<std::uint8_t>(type);
 }
+
+AlertMessage::AlertMessage(Alert alert)
+    : ControlMessage(RecordType::kAlert,
+                     std::array{static_cast<std::byte>(alert.level), static_cast<std::byte>(alert.description)}) {}
 
 }  // namespace ktrunk::ktls

@@ -78,22 +78,31 @@ inline constexpr std::size_t kControlBytes = CMSG_SPACE(sizeof(std::uint8_t));
 // Errors: MSG_CTRUNC, or control bytes that are not what the kernel writes. Close the connection: type unknown.
 [[nodiscard]] Result<RecordType> record_type(std::span<const std::byte> control, int msg_flags);
 
-// One alert as a msghdr for sendmsg or an io_uring SENDMSG. The object holds all memory that the msghdr points to and
-// must stay where it is until the send is complete.
-class AlertMessage {
+// One short control record as a msghdr for sendmsg or an io_uring SENDMSG. The object holds all memory that the msghdr
+// points to and must stay where it is until the send is complete.
+class ControlMessage {
  public:
-  explicit AlertMessage(Alert alert);
-  AlertMessage(const AlertMessage&) = delete;
-  AlertMessage& operator=(const AlertMessage&) = delete;
+  static constexpr std::size_t kMaxBytes = 8;
+  // payload: at most kMaxBytes; what is beyond is cut off.
+  ControlMessage(RecordType type, std::span<const std::byte> payload);
+  ControlMessage(const ControlMessage&) = delete;
+  ControlMessage& operator=(const ControlMessage&) = delete;
 
   [[nodiscard]] const msghdr* header() const { return &header_; }
-  static constexpr std::size_t kPayloadBytes = 2;  // what a complete send returns
+  [[nodiscard]] std::size_t bytes() const { return part_.iov_len; }  // what a complete send returns
 
  private:
-  std::array<std::uint8_t, kPayloadBytes> payload_;
-  iovec part_;
+  std::array<std::byte, kMaxBytes> payload_ = {};
+  iovec part_ = {};
   alignas(cmsghdr) std::array<std::byte, kControlBytes> control_ = {};
   msghdr header_ = {};
+};
+
+// One alert, likewise.
+class AlertMessage : public ControlMessage {
+ public:
+  explicit AlertMessage(Alert alert);
+  static constexpr std::size_t kPayloadBytes = 2;
 };
 
 }  // namespace ktrunk::ktls
