@@ -69,11 +69,17 @@ struct Gathering {
 
 }  // namespace
 
-Result<Child> Child::start(Role role, AcceptList accept) {
+void die_with_parent_and_stay_private() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-#ifndef __SANITIZE_ADDRESS__  // its leak check traces the process
+#ifdef __SANITIZE_ADDRESS__
+  ::prctl(PR_SET_DUMPABLE, 1);
+#else
   ::prctl(PR_SET_DUMPABLE, 0);
 #endif
+}
+
+Result<Child> Child::start(Role role, AcceptList accept) {
+  die_with_parent_and_stay_private();
   for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_IGN);
   if (::fcntl(kChannelDescriptor, F_SETFD, FD_CLOEXEC) != 0)
     return fail("this program is started by ktrunkd, with its channel as descriptor {}", kChannelDescriptor);
