@@ -1,9 +1,25 @@
 #include "worker/block.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace ktrunk::worker {
+
+void BlockQueue::push_back(BlockPtr block) {
+  Block* added = block.get();
+  (last_ == nullptr ? first_ : last_->next) = std::move(block);
+  last_ = added;
+}
+
+BlockPtr BlockQueue::pop_front() { return pop_after(nullptr); }
+
+BlockPtr BlockQueue::pop_after(Block* block) {
+  BlockPtr& place = block == nullptr ? first_ : block->next;
+  if (place == nullptr) return nullptr;
+  BlockPtr taken = std::move(place);
+  place = std::move(taken->next);
+  if (place == nullptr) last_ = block;
+  return taken;
+}
 
 BlockPtr BlockPool::take(std::size_t bytes) {
   if (bytes <= ipc::kRecordBytes && !idle_.empty()) {

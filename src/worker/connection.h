@@ -1,10 +1,10 @@
 // Connection: what one worker knows of one connection. Every worker holds every connection and may send on it; its home
-// worker receives from it too. Facts common to all workers are in the slot of the shared region.
+// worker receives from it too. Facts common to all workers are in the slot of the shared region. An idle connection
+// costs its own size and no other memory.
 #pragma once
 
 #include <chrono>
-#include <deque>
-#include <optional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -16,6 +16,7 @@
 #include "ktls/control_record.h"
 #include "sip/framer.h"
 #include "worker/block.h"
+#include "worker/control_records.h"
 
 namespace ktrunk::worker {
 
@@ -31,6 +32,7 @@ struct Connection {
     kIdle,      // no send in flight
     kInFlight,  // the head block's send is in flight
     kWaiting,   // for the gate: another worker has it, or records of others must go first
+    kHolding,   // our KeyUpdate has gone; the gate stays ours until the new keys are in (Resume)
   };
 
   Connection(ConnectionId its_id, Fd its_fd, ipc::ConnectionSlot& its_slot, std::size_t max_message_bytes)
@@ -47,23 +49,25 @@ struct Connection {
   bool receiving = false;  // a receive is armed
   bool faulted = false;    // the supervisor has been told; said once
   sip::Framer framer;
-  std::vector<char> partial;  // octets of a message that has not wholly arrived
-  std::vector<char> control;  // octets of a control record that has not wholly arrived
+  std::vector<char> partial;  // octets of a message that has not wholly arrived; without memory when there are none
   Clock::time_point partial_since{};
+  ControlRecords control;
 
   // Sending.
   Sending sending = Sending::kIdle;
-  std::deque<BlockPtr> queue;  // the first is the one in flight
+  BlockQueue queue;  // the first is the one in flight
   std::size_t queued_bytes = 0;
   std::size_t sent_of_head = 0;  // octets of the first block that are gone
   Clock::time_point sending_since{};
-  bool dirty = false;  // on the list of those with something new to send
+  std::unique_ptr<ktls::AlertMessage> alert;  // what ends the stream, while in flight
+  bool dirty = false;                         // on the list of those with something new to send
   bool gate_held = false;
-  bool overflowed = false;                  // responses for it pile up beyond all bounds: it is to be closed as stalled
-  std::uint8_t last_alert = 0;              // what ends the stream: 0 is close_notify
-  std::optional<ktls::AlertMessage> alert;  // its octets, while in flight
+  bool overflowed = false;      // responses for it pile up beyond all bounds: it is to be closed as stalled
+  std::uint8_t last_alert = 0;  // what ends the stream: 0 is close_notify
 
   [[nodiscard]] const ipc::ConnectionInfo& info() const { return slot->info; }
+  // The block at the head of the queue is the kernel's.
+  [[nodiscard]] bool head_in_flight() const { return sending == Sending::kInFlight; }
   [[nodiscard]] bool accepts_messages() const { return phase == Phase::kServing && slot->open_for(id); }
 };
 

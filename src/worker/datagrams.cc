@@ -17,9 +17,9 @@ constexpr std::size_t kBufferBytes = sizeof(io_uring_recvmsg_out) + sizeof(socka
 Status Datagrams::add(ListenerId listener, Fd fd) {
   if (buffers_ == nullptr) {
     shape_.msg_namelen = sizeof(sockaddr_in6);
-    auto buffers = BufferRing::create(ring_, kDatagramBuffers, kBufferCount, kBufferBytes);
+    auto buffers = ring_.add_buffers(kDatagramBuffers, kBufferCount, kBufferBytes);
     if (!buffers) return std::unexpected(buffers.error());
-    buffers_ = std::move(*buffers);
+    buffers_ = *buffers;
   }
   sockets_.push_back(std::make_unique<DatagramSocket>(DatagramSocket{listener, std::move(fd)}));
   receive(static_cast<unsigned>(sockets_.size() - 1));

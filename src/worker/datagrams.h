@@ -66,7 +66,7 @@ class Datagrams {
   [[nodiscard]] std::pair<Address, std::string_view> take(unsigned buffer, int result);
 
   Ring& ring_;
-  std::unique_ptr<BufferRing> buffers_;
+  BufferRing* buffers_ = nullptr;  // the ring's
   std::vector<std::unique_ptr<DatagramSocket>> sockets_;
   std::vector<std::unique_ptr<Send>> sends_;
   std::vector<unsigned> free_;

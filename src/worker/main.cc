@@ -1,7 +1,4 @@
 // ktrunkd-worker: started by ktrunkd, never by hand.
-#include <sys/prctl.h>
-
-#include <csignal>
 #include <cstdlib>
 
 #include "base/log.h"
@@ -29,14 +26,16 @@ Result<Endowment> take_endowment(ipc::Child& child) {
 }
 
 Status run() {
-  auto child = ipc::Child::start(ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop,
-                                                      ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kClose});
+  auto child = ipc::Child::start(
+      ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart,
+                           ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume});
   if (!child) return std::unexpected(child.error());
   auto endowment = take_endowment(*child);
   if (!endowment) return std::unexpected(endowment.error());
   log::init(fmt::format("worker/{}", endowment->self.value), endowment->config.log_format, endowment->config.log_level);
   auto process = Process::create(std::move(*endowment), std::move(*child).release_channel());
   if (!process) return std::unexpected(process.error());
+  if (auto status = (*process)->confine(); !status) return status;
   return (*process)->run();
 }
 

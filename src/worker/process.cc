@@ -1,26 +1,24 @@
 #include "worker/process.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <bit>
 #include <utility>
 
 #include "base/log.h"
+#include "worker/confinement.h"
 
 namespace ktrunk::worker {
 namespace {
 
 constexpr unsigned kRingEntries = 1024;
 constexpr auto kTick = std::chrono::milliseconds(500);
-// How long a connection that is being closed may take to send what is queued and its close_notify.
-constexpr auto kFlushLimit = std::chrono::seconds(2);
 
 }  // namespace
 
 Result<std::unique_ptr<Process>> Process::create(Endowment endowment, ipc::Channel channel) {
-  auto ring = Ring::create(kRingEntries);
+  auto ring = Ring::create(kRingEntries, Ring::State::kDisabled);
   if (!ring) return std::unexpected(ring.error());
   std::unique_ptr<Process> process(new Process(std::move(endowment), std::move(channel), std::move(*ring)));
   if (auto status = process->start(); !status) return std::unexpected(status.error());
@@ -48,6 +46,15 @@ Status Process::start() {
   arm_channel();
   arm_doorbell();
   arm_tick();
+  return {};
+}
+
+Status Process::confine() {
+  if (auto status = give_up_privileges(endowment_.config.user); !status) return status;
+  // Registering restrictions is not among the system calls that are left afterwards.
+  if (auto status = ring_->enable(kRingOperations); !status) return status;
+  if (auto status = allow_only_needed_system_calls(); !status)
+    log::warn("running without a system call filter: {}", status.error().what);
   return {};
 }
 
@@ -154,145 +161,16 @@ Status Process::on_packet(ipc::Packet& packet) {
     case ipc::Kind::kClose:
       on_close(packet.as<ipc::Close>());
       return {};
+    case ipc::Kind::kSendControl:
+      return on_send_control(packet.as<ipc::SendControl>());
+    case ipc::Kind::kResume:
+      on_resume(packet.as<ipc::Resume>());
+      return {};
     case ipc::Kind::kStop:
       stopping_ = true;
       return {};
     default:
       return fail("message kind {} after the start", static_cast<unsigned>(packet.kind()));
-  }
-}
-
-void Process::on_offer(const ipc::Offer& offer, Fd descriptor) {
-  auto& place = connections_[offer.connection.slot.value];
-  place = std::make_unique<Connection>(offer.connection, std::move(descriptor),
-                                       endowment_.region.slot(offer.connection.slot),
-                                       endowment_.config.limits.max_message_bytes);
-  tell(ipc::Held{.connection = offer.connection});
-}
-
-void Process::on_start(const ipc::Start& start) {
-  Connection* connection = find(Operation::on(OperationKind::kReceive, start.connection));
-  if (connection != nullptr && connection->phase == Connection::Phase::kServing) receiver_->start(*connection);
-}
-
-template <ipc::Body T>
-void Process::tell(const T& body) {
-  if (auto status = channel_.send(body); !status) channel_status_ = status;
-}
-
-void Process::on_send(Connection& connection, int result) {
-  const Sender::Sent sent = sender_.completed(connection, result, now_);
-  if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {
-    sender_.abandon(connection);
-    fault(connection, ipc::FaultReason::kReset, result < 0 ? -result : EPIPE);
-  }
-  proceed_closing(connection);
-}
-
-void Process::fault(Connection& connection, ipc::FaultReason reason, int detail) {
-  if (std::exchange(connection.faulted, true)) return;
-  tell(ipc::Fault{.connection = connection.id, .reason = reason, .detail = detail});
-}
-
-void Process::on_close(const ipc::Close& close) {
-  Connection* connection = find(Operation::on(OperationKind::kReceive, close.connection));
-  if (connection == nullptr) return tell(ipc::Released{.connection = close.connection});
-  connection->last_alert = close.alert;
-  switch (close.how) {
-    case ipc::Close::How::kFlush:
-      return close_down(*connection, Connection::Phase::kFlushing);
-    case ipc::Close::How::kFinish:
-      return close_down(*connection, Connection::Phase::kFinishing);
-    case ipc::Close::How::kAbort:
-      return close_down(*connection, Connection::Phase::kReleasing);
-  }
-}
-
-void Process::close_down(Connection& connection, Connection::Phase phase) {
-  if (connection.phase >= phase) return;
-  connection.phase = phase;
-  connection.phase_since = now_;
-  connection.faulted = true;  // whatever still goes wrong, the supervisor knows that it ends
-  receiver_->stop(connection);
-  proceed_closing(connection);
-}
-
-void Process::proceed_closing(Connection& connection) {
-  const bool sending = connection.sending == Connection::Sending::kInFlight || !connection.queue.empty();
-  switch (connection.phase) {
-    case Connection::Phase::kServing:
-      return;
-    case Connection::Phase::kFlushing:
-      if (sending) return;
-      connection.phase = Connection::Phase::kReleasing;
-      break;
-    case Connection::Phase::kFinishing:
-      if (sending || connection.alert.has_value()) return;
-      return end_stream(connection);
-    case Connection::Phase::kReleasing:
-      sender_.abandon(connection);
-      if (connection.sending == Connection::Sending::kInFlight) {
-        io_uring_sqe* sqe = ring_->prepare({OperationKind::kCancel});
-        io_uring_prep_cancel64(sqe, Operation::on(OperationKind::kSend, connection.id).pack(), 0);
-      }
-      break;
-  }
-  release_if_done(connection);
-}
-
-// Nothing is queued and no other process holds the connection any more: the last record, then the end of the stream.
-void Process::end_stream(Connection& connection) {
-  if (connection.info().record_layer != ipc::RecordLayerKind::kKernel) {
-    ::shutdown(connection.fd.get(), SHUT_WR);
-    connection.phase = Connection::Phase::kReleasing;
-    return release_if_done(connection);
-  }
-  const bool orderly = connection.last_alert == 0;
-  connection.alert.emplace(ktls::Alert{orderly ? ktls::AlertLevel::kWarning : ktls::AlertLevel::kFatal,
-                                       static_cast<ktls::AlertDescription>(connection.last_alert)});
-  io_uring_sqe* sqe = ring_->prepare(Operation::on(OperationKind::kAlert, connection.id));
-  io_uring_prep_sendmsg(sqe, connection.fd.get(), connection.alert->header(), MSG_NOSIGNAL);
-  ++connection.operations;
-}
-
-void Process::on_alert_sent(Connection& connection) {
-  --connection.operations;
-  ::shutdown(connection.fd.get(), SHUT_WR);
-  connection.phase = Connection::Phase::kReleasing;
-  release_if_done(connection);
-}
-
-void Process::release_if_done(Connection& connection) {
-  if (connection.phase != Connection::Phase::kReleasing || connection.operations != 0) return;
-  const ConnectionId id = connection.id;
-  sender_.abandon(connection);
-  sender_.forget(connection);
-  connections_[id.slot.value].reset();
-  tell(ipc::Released{.connection = id});
-}
-
-void Process::on_tick() {
-  const config::Limits& limits = endowment_.config.limits;
-  for (auto& place : connections_) {
-    if (place == nullptr) continue;
-    Connection& connection = *place;
-    if (connection.phase != Connection::Phase::kServing) {
-      if (now_ - connection.phase_since < kFlushLimit) continue;
-      // Its time is up: what is left is given up, with the alert if that is what did not go.
-      connection.phase_since = now_;
-      connection.phase = Connection::Phase::kReleasing;
-      if (connection.alert.has_value()) {
-        io_uring_sqe* sqe = ring_->prepare({OperationKind::kCancel});
-        io_uring_prep_cancel64(sqe, Operation::on(OperationKind::kAlert, connection.id).pack(), 0);
-      }
-      proceed_closing(connection);
-      continue;
-    }
-    const bool stalled =
-        connection.sending != Connection::Sending::kIdle && now_ - connection.sending_since > limits.stalled_peer;
-    if (stalled || connection.overflowed) fault(connection, ipc::FaultReason::kStalled, 0);
-    if (connection.framer.mid_message() && now_ - connection.partial_since > limits.partial_message)
-      fault(connection, ipc::FaultReason::kPartialMessage, 0);
   }
 }
 

@@ -31,6 +31,9 @@ class Process final : private StreamEvents {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Process>> create(Endowment endowment, ipc::Channel channel);
 
+  // Gives up every right that run() does not need (confinement.h). Once, before run.
+  [[nodiscard]] Status confine();
+
   // Runs until the supervisor says Stop. An error: the supervisor is gone, or io_uring fails.
   [[nodiscard]] Status run();
 
@@ -50,8 +53,12 @@ class Process final : private StreamEvents {
   void on_offer(const ipc::Offer& offer, Fd descriptor);
   void on_start(const ipc::Start& start);
   void on_close(const ipc::Close& close);
+  [[nodiscard]] Status on_send_control(const ipc::SendControl& order);
+  void on_resume(const ipc::Resume& resume);
   template <ipc::Body T>
-  void tell(const T& body);
+  void tell(const T& body) {
+    if (auto status = channel_.send(body); !status) channel_status_ = status;
+  }
 
   // A connection's way out: fault -> (supervisor) -> close_down ... -> release.
   void fault(Connection& connection, ipc::FaultReason reason, int detail);
@@ -71,6 +78,7 @@ class Process final : private StreamEvents {
   void on_message(Connection& connection, std::string_view message) override;
   void on_ping(Connection& connection) override;
   void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) override;
+  void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) override;
 
   Endowment endowment_;
   ipc::WorkerStats& stats_;

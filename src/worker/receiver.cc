@@ -12,18 +12,14 @@ constexpr std::uint16_t kStreamBuffers = 1;  // buffer group
 constexpr unsigned kBufferCount = 128;
 // One record's data, behind what io_uring puts before it.
 constexpr std::size_t kBufferBytes = sizeof(io_uring_recvmsg_out) + ktls::kControlBytes + ipc::kRecordBytes;
-// No control record that may come is longer (a NewSessionTicket with a certificate chain in it is the longest).
-constexpr std::size_t kMaxControlBytes = 65536;
-// What a connection keeps for partial messages when it is done with a long one.
-constexpr std::size_t kPartialKept = ipc::kRecordBytes;
 
 }  // namespace
 
 Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events) {
   auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, stats, events));
-  auto buffers = BufferRing::create(ring, kStreamBuffers, kBufferCount, kBufferBytes);
+  auto buffers = ring.add_buffers(kStreamBuffers, kBufferCount, kBufferBytes);
   if (!buffers) return std::unexpected(buffers.error());
-  receiver->buffers_ = std::move(*buffers);
+  receiver->buffers_ = *buffers;
   return receiver;
 }
 
@@ -63,15 +59,26 @@ std::optional<StreamFault> Receiver::completed(Connection& connection, int resul
     if (connection.phase < Connection::Phase::kReleasing && !connection.faulted)
       fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(result)}, now);
     buffers_->recycle(buffer);
-  } else if (result == -EBADMSG || result == -EMSGSIZE) {
-    fault = StreamFault{ipc::FaultReason::kBadRecord, -result};
+  } else if (connection.info().record_layer == ipc::RecordLayerKind::kKernel) {
+    fault = connection.control.failed(-result);
   } else if (result != -ENOBUFS && result != -ECANCELED && result != -EAGAIN && result != -EINTR) {
     fault = StreamFault{ipc::FaultReason::kReset, -result};
   }
-  const bool go_on = !fault && !connection.faulted && connection.phase == Connection::Phase::kServing;
-  // Out of buffers, or ended for no fault of the connection: by now the buffers of this turn are on their way back.
-  if (!connection.receiving && go_on && result != -ECANCELED) start(connection);
+  // Ended for no fault of the connection: out of buffers (those of this turn are on their way back by now), an empty
+  // record, or a handshake record that has been answered before the kernel could tell that it had stopped.
+  if (!fault) start_if_idle(connection);
   return connection.faulted ? std::nullopt : fault;
+}
+
+void Receiver::start_if_idle(Connection& connection) {
+  const bool serving = !connection.faulted && connection.phase == Connection::Phase::kServing;
+  if (serving && !connection.receiving && !connection.control.unanswered()) start(connection);
+}
+
+std::optional<StreamFault> Receiver::answered(Connection& connection, Clock::time_point now) {
+  if (auto fault = connection.control.answered(now); fault) return fault;
+  start_if_idle(connection);
+  return std::nullopt;
 }
 
 std::optional<StreamFault> Receiver::take_record(Connection& connection, std::span<char> buffer,
@@ -92,31 +99,36 @@ std::optional<StreamFault> Receiver::take_record(Connection& connection, std::sp
     // The end of the stream. On TLS, only close_notify may end it; a relay shows a close_notify as its own end.
     return StreamFault{kernel ? ipc::FaultReason::kTruncated : ipc::FaultReason::kCloseNotify};
   }
-  if (type == ktls::RecordType::kApplicationData) return take_data(connection, payload, now);
-  return take_control(connection, type, payload, (out->flags & MSG_EOR) != 0);
+  ipc::ConnectionSlot& slot = *connection.slot;  // this worker is the only one to write here
+  slot.records_received.store(slot.records_received.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (type != ktls::RecordType::kApplicationData) {
+    const bool whole = (out->flags & MSG_EOR) != 0;
+    return take_control(connection, type, payload,
+                        whole ? ControlRecords::Place::kEndOfRecord : ControlRecords::Place::kMore, now);
+  }
+  if (payload.empty()) return connection.control.empty_data();
+  connection.control.data();
+  return take_data(connection, payload, now);
 }
 
 std::optional<StreamFault> Receiver::take_control(Connection& connection, ktls::RecordType type,
-                                                  std::string_view octets, bool end_of_record) {
-  std::vector<char>& record = connection.control;
-  if (record.size() + octets.size() > kMaxControlBytes)
-    return StreamFault{ipc::FaultReason::kUnexpectedRecord, static_cast<int>(type)};
-  record.insert(record.end(), octets.begin(), octets.end());
-  if (!end_of_record) return std::nullopt;
-  stats_.control_records.add();
-  const std::vector<char> whole = std::exchange(record, {});
-  const std::span<const std::byte> payload = std::as_bytes(std::span(whole));
+                                                  std::string_view octets, ControlRecords::Place place,
+                                                  Clock::time_point now) {
+  ControlRecords& control = connection.control;
+  if (place == ControlRecords::Place::kEndOfRecord) stats_.control_records.add();
   if (type == ktls::RecordType::kAlert) {
-    const auto alert = ktls::parse_alert(payload);
-    if (!alert) return StreamFault{ipc::FaultReason::kUnexpectedRecord, static_cast<int>(type)};
-    if (alert->description == ktls::AlertDescription::kCloseNotify) return StreamFault{ipc::FaultReason::kCloseNotify};
-    return StreamFault{ipc::FaultReason::kAlert, static_cast<int>(alert->description)};
+    const bool warned = control.warned();
+    auto fault = control.alert(octets, place, connection.info().tls_version, now);
+    if (!warned && control.warned())
+      log::debug("{}: a warning alert, passed over like those that may follow", connection.info().peer.text());
+    return fault;
   }
-  // A ticket is for resuming sessions, which connections in the kernel's hands do not need; everything else (KeyUpdate,
-  // a renegotiation) asks for keys that this process does not have.
-  if (type == ktls::RecordType::kHandshake && ktls::handshake_type(payload) == ktls::HandshakeType::kNewSessionTicket)
-    return std::nullopt;
-  return StreamFault{ipc::FaultReason::kUnexpectedRecord, static_cast<int>(type)};
+  if (type != ktls::RecordType::kHandshake)
+    return StreamFault{ipc::FaultReason::kUnexpectedRecord, static_cast<int>(type)};
+  if (auto fault = control.handshake(octets, place, now); fault) return fault;
+  events_.on_handshake(connection, octets, place);
+  if (control.unanswered()) stop(connection);
+  return std::nullopt;
 }
 
 std::optional<StreamFault> Receiver::take_data(Connection& connection, std::string_view octets, Clock::time_point now) {
@@ -136,7 +148,7 @@ std::optional<StreamFault> Receiver::take_data(Connection& connection, std::stri
   if (fault || consumed == 0) return fault;
   partial.erase(partial.begin(), partial.begin() + static_cast<std::ptrdiff_t>(consumed));
   connection.partial_since = now;
-  if (partial.empty() && partial.capacity() > kPartialKept) std::vector<char>().swap(partial);
+  if (partial.empty()) std::vector<char>().swap(partial);  // an idle connection keeps nothing
   return std::nullopt;
 }
 

@@ -29,12 +29,9 @@ class StreamEvents {
   // The stream cannot be framed any more. head: the octets of the message so far, as far as they can be used for an
   // answer; perhaps empty. The receiver says kBadFraming after this.
   virtual void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) = 0;
-};
-
-// How a receive ended the connection.
-struct StreamFault {
-  ipc::FaultReason reason;
-  int detail = 0;
+  // Octets of a handshake record, for the handshake process. After the last ones of a record nothing is received (but
+  // what the kernel has handed over already) until answered().
+  virtual void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) = 0;
 };
 
 class Receiver {
@@ -42,11 +39,13 @@ class Receiver {
   [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, ipc::WorkerStats& stats,
                                                                 StreamEvents& events);
 
-  // Arms the connection's multishot receive; it stays armed until an error, the end, or stop().
+  // Arms the connection's multishot receive; it stays armed until an error, the end, a handshake record, or stop().
   void start(Connection& connection);
   // A receive's completion. A fault is reported once; nothing is received after it.
   [[nodiscard]] std::optional<StreamFault> completed(Connection& connection, int result, unsigned flags,
                                                      Clock::time_point now);
+  // A handshake record has been answered: receives again, or raises the fault that was withheld for it.
+  [[nodiscard]] std::optional<StreamFault> answered(Connection& connection, Clock::time_point now);
   // For a completion whose connection is gone: its buffer goes back to the kernel.
   void discard(int result, unsigned flags);
   // Asks the kernel to end the armed receive; its last completion follows.
@@ -54,18 +53,19 @@ class Receiver {
 
  private:
   Receiver(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events);
+  void start_if_idle(Connection& connection);
   std::optional<StreamFault> take_record(Connection& connection, std::span<char> buffer, Clock::time_point now);
   std::optional<StreamFault> take_data(Connection& connection, std::string_view octets, Clock::time_point now);
   std::optional<StreamFault> take_control(Connection& connection, ktls::RecordType type, std::string_view octets,
-                                          bool end_of_record);
+                                          ControlRecords::Place place, Clock::time_point now);
   // Hands on the whole messages at the front of `octets`; returns how much was consumed, or the fault.
   std::size_t take_messages(Connection& connection, std::string_view octets, std::optional<StreamFault>& fault);
 
   Ring& ring_;
   ipc::WorkerStats& stats_;
   StreamEvents& events_;
-  std::unique_ptr<BufferRing> buffers_;
-  msghdr shape_{};  // what every receive asks for: no address, room for one record type
+  BufferRing* buffers_ = nullptr;  // the ring's
+  msghdr shape_{};                 // what every receive asks for: no address, room for one record type
 };
 
 }  // namespace ktrunk::worker

@@ -5,12 +5,12 @@
 #include <cerrno>
 
 namespace ktrunk::worker {
-
-Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
+Result<std::unique_ptr<Ring>> Ring::create(unsigned entries, State state) {
   auto ring = std::unique_ptr<Ring>(new Ring);
   io_uring_params parameters{};
   // One thread submits and reaps; completions are run when it waits, so that they arrive in batches.
   parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
+  if (state == State::kDisabled) parameters.flags |= IORING_SETUP_R_DISABLED;
   parameters.cq_entries = entries * 8;
   const int error = io_uring_queue_init_params(entries, &ring->ring_, &parameters);
   if (error == -EPERM)
@@ -23,6 +23,26 @@ Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
 
 Ring::~Ring() {
   if (initialised_) io_uring_queue_exit(&ring_);
+}
+
+Status Ring::enable(std::span<const io_uring_op> operations) {
+  std::vector<io_uring_restriction> restrictions(operations.size() + 1);
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    restrictions[i].opcode = IORING_RESTRICTION_SQE_OP;
+    restrictions[i].sqe_op = static_cast<std::uint8_t>(operations[i]);
+  }
+  restrictions.back().opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+  restrictions.back().sqe_flags = IOSQE_BUFFER_SELECT;
+  // Debian's liburing 2.3 declares functions for these two and does not export them.
+  if (const int error = io_uring_register(static_cast<unsigned>(ring_.ring_fd), IORING_REGISTER_RESTRICTIONS,
+                                          restrictions.data(), static_cast<unsigned>(restrictions.size()));
+      error < 0)
+    return fail_errno(-error, "restrict the io_uring");
+  if (const int error =
+          io_uring_register(static_cast<unsigned>(ring_.ring_fd), IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+      error < 0)
+    return fail_errno(-error, "enable the io_uring");
+  return {};
 }
 
 io_uring_sqe* Ring::prepare(Operation operation) {
@@ -44,8 +64,7 @@ Status Ring::submit_and_wait() {
   return fail_errno(-result, "wait on the io_uring");
 }
 
-Result<std::unique_ptr<BufferRing>> BufferRing::create(Ring& ring, std::uint16_t group, unsigned count,
-                                                       std::size_t buffer_bytes) {
+Result<BufferRing*> Ring::add_buffers(std::uint16_t group, unsigned count, std::size_t buffer_bytes) {
   auto buffers = std::unique_ptr<BufferRing>(new BufferRing);
   const std::size_t entries_bytes = (count * sizeof(io_uring_buf) + 4095) / 4096 * 4096;
   buffers->mapped_bytes_ = entries_bytes + count * buffer_bytes;
@@ -60,16 +79,15 @@ Result<std::unique_ptr<BufferRing>> BufferRing::create(Ring& ring, std::uint16_t
   registration.ring_addr = reinterpret_cast<std::uintptr_t>(base);
   registration.ring_entries = count;
   registration.bgid = group;
-  if (const int error = io_uring_register_buf_ring(ring.raw(), &registration, 0); error < 0)
+  if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error < 0)
     return fail_errno(-error, "register receive buffers");
-  buffers->ring_ = &ring;
   io_uring_buf_ring_init(buffers->entries_);
   for (unsigned buffer = 0; buffer < count; ++buffer) buffers->recycle(buffer);
-  return buffers;
+  buffers_.push_back(std::move(buffers));
+  return buffers_.back().get();
 }
 
 BufferRing::~BufferRing() {
-  if (ring_ != nullptr) (void)io_uring_unregister_buf_ring(ring_->raw(), group_);
   if (entries_ != nullptr) ::munmap(entries_, mapped_bytes_);
 }
 

@@ -7,19 +7,56 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "worker/operation.h"
 
 namespace ktrunk::worker {
 
+// A group of equal buffers registered with a ring, which owns them. The kernel takes one per receive; it is the
+// worker's until recycle().
+class BufferRing {
+ public:
+  ~BufferRing();
+  BufferRing(const BufferRing&) = delete;
+  BufferRing& operator=(const BufferRing&) = delete;
+
+  [[nodiscard]] std::uint16_t group() const { return group_; }
+  [[nodiscard]] char* data(unsigned buffer) { return memory_ + buffer * buffer_bytes_; }
+  void recycle(unsigned buffer);
+
+ private:
+  friend class Ring;
+  BufferRing() = default;
+  io_uring_buf_ring* entries_ = nullptr;
+  std::size_t mapped_bytes_ = 0;
+  char* memory_ = nullptr;
+  std::size_t buffer_bytes_ = 0;
+  unsigned count_ = 0;
+  std::uint16_t group_ = 0;
+};
+
 class Ring {
  public:
+  enum class State : std::uint8_t {
+    kEnabled,   // any operation may be submitted
+    kDisabled,  // none, until enable()
+  };
   // entries: submissions that may be prepared between two waits; more are submitted early, none is lost.
-  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries);
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries, State state = State::kEnabled);
   ~Ring();
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
+
+  // A group of buffers for multishot receives; it lives as long as the ring. count is a power of two. Not after
+  // enable().
+  [[nodiscard]] Result<BufferRing*> add_buffers(std::uint16_t group, unsigned count, std::size_t buffer_bytes);
+
+  // On a disabled ring: from now on these operations can be submitted, and no others for ever; nothing more can be
+  // registered (IORING_REGISTER_RESTRICTIONS). The calling thread is the one that submits.
+  [[nodiscard]] Status enable(std::span<const io_uring_op> operations);
 
   // A blank submission, marked with its operation. Fill it in with liburing's io_uring_prep_*, which keep user_data.
   [[nodiscard]] io_uring_sqe* prepare(Operation operation);
@@ -49,32 +86,7 @@ class Ring {
   io_uring ring_{};
   bool initialised_ = false;
   std::uint64_t submits_ = 0;
-};
-
-// A group of equal buffers registered with a ring. The kernel takes one per receive; it is the worker's until
-// recycle().
-class BufferRing {
- public:
-  // count is a power of two.
-  [[nodiscard]] static Result<std::unique_ptr<BufferRing>> create(Ring& ring, std::uint16_t group, unsigned count,
-                                                                  std::size_t buffer_bytes);
-  ~BufferRing();
-  BufferRing(const BufferRing&) = delete;
-  BufferRing& operator=(const BufferRing&) = delete;
-
-  [[nodiscard]] std::uint16_t group() const { return group_; }
-  [[nodiscard]] char* data(unsigned buffer) { return memory_ + buffer * buffer_bytes_; }
-  void recycle(unsigned buffer);
-
- private:
-  BufferRing() = default;
-  Ring* ring_ = nullptr;
-  io_uring_buf_ring* entries_ = nullptr;
-  std::size_t mapped_bytes_ = 0;
-  char* memory_ = nullptr;
-  std::size_t buffer_bytes_ = 0;
-  unsigned count_ = 0;
-  std::uint16_t group_ = 0;
+  std::vector<std::unique_ptr<BufferRing>> buffers_;  // the kernel may write there until the ring has gone
 };
 
 }  // namespace ktrunk::worker

@@ -9,9 +9,10 @@ namespace {
 
 constexpr std::size_t kIdleBlocksKept = 256;
 
-// A send that is not one record needs the connection to itself.
+// A send that is not one record needs the connection to itself; so does the last record under its keys.
 bool needs_gate(const Connection& connection, const Block& block) {
-  return connection.info().record_layer == ipc::RecordLayerKind::kNone || block.bytes > ipc::kRecordBytes;
+  return connection.info().record_layer == ipc::RecordLayerKind::kNone || block.bytes > ipc::kRecordBytes ||
+         block.holds_sends();
 }
 
 }  // namespace
@@ -25,10 +26,10 @@ Sender::Sender(Ring& ring, const ipc::SharedRegion& region, WorkerIndex self, st
       pool_(kIdleBlocksKept) {}
 
 char* Sender::reserve(Connection& connection, std::size_t bytes) {
-  std::deque<BlockPtr>& queue = connection.queue;
+  BlockQueue& queue = connection.queue;
   // The block in flight is the kernel's; any other tail with room takes the message.
-  const std::size_t fixed = connection.sending == Connection::Sending::kInFlight ? 1 : 0;
-  if (queue.size() <= fixed || queue.back()->room() < bytes) queue.push_back(pool_.take(bytes));
+  const bool taken = connection.head_in_flight() && queue.back() == queue.front();
+  if (queue.empty() || taken || queue.back()->room() < bytes) queue.push_back(pool_.take(bytes));
   Block& block = *queue.back();
   return block.data.get() + block.bytes;
 }
@@ -38,6 +39,15 @@ void Sender::commit(Connection& connection, std::size_t bytes) {
   block.bytes += bytes;
   ++block.messages;
   connection.queued_bytes += bytes;
+  mark_dirty(connection);
+}
+
+void Sender::put_control(Connection& connection, const ipc::SendControl& order) {
+  auto block = std::make_unique<Block>();
+  block->control = std::make_unique<ControlRecord>(order);
+  block->bytes = block->capacity = block->control->message.bytes();
+  connection.queued_bytes += block->bytes;
+  connection.queue.push_back(std::move(block));
   mark_dirty(connection);
 }
 
@@ -55,8 +65,8 @@ void Sender::start_all(Clock::time_point now) {
 }
 
 void Sender::start(Connection& connection, Clock::time_point now) {
-  if (connection.queue.empty() || connection.sending == Connection::Sending::kInFlight) return;
-  if (connection.phase == Connection::Phase::kReleasing) return;
+  if (connection.queue.empty() || connection.head_in_flight()) return;
+  if (connection.sending == Connection::Sending::kHolding || connection.phase == Connection::Phase::kReleasing) return;
   const auto wait = [&] {
     if (connection.sending == Connection::Sending::kWaiting) return;
     connection.sending = Connection::Sending::kWaiting;
@@ -85,11 +95,15 @@ void Sender::start(Connection& connection, Clock::time_point now) {
 
 void Sender::submit(Connection& connection) {
   const Block& block = *connection.queue.front();
+  io_uring_sqe* sqe = ring_.prepare(Operation::on(OperationKind::kSend, connection.id));
+  ++connection.operations;
+  if (block.control != nullptr) {
+    io_uring_prep_sendmsg(sqe, connection.fd.get(), block.control->message.header(), MSG_NOSIGNAL);
+    return;
+  }
   // One record or one relay packet at a time, also of a longer message.
   const std::size_t bytes = std::min(block.bytes - connection.sent_of_head, ipc::kRecordBytes);
-  io_uring_sqe* sqe = ring_.prepare(Operation::on(OperationKind::kSend, connection.id));
   io_uring_prep_send(sqe, connection.fd.get(), block.data.get() + connection.sent_of_head, bytes, MSG_NOSIGNAL);
-  ++connection.operations;
 }
 
 Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_point now) {
@@ -117,10 +131,15 @@ Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_p
     submit(connection);
     return Sent::kGoingOn;
   }
-  let_go(connection);
-  pool_.give_back(std::move(connection.queue.front()));
-  connection.queue.pop_front();
+  BlockPtr gone = connection.queue.pop_front();
   connection.sent_of_head = 0;
+  if (gone->holds_sends()) {
+    stats_.key_updates_sent.add();
+    connection.sending = Connection::Sending::kHolding;
+    return Sent::kHolding;
+  }
+  let_go(connection);
+  pool_.give_back(std::move(gone));
   if (connection.queue.empty()) return Sent::kAllGone;
   mark_dirty(connection);
   return Sent::kGoingOn;
@@ -147,22 +166,49 @@ void Sender::let_go(Connection& connection) {
   rings_ |= std::exchange(connection.gate_held, false) ? gate.release(self_) : gate.end_record(self_);
 }
 
+void Sender::resume(Connection& connection) {
+  if (connection.sending != Connection::Sending::kHolding) return;
+  let_go(connection);
+  if (!connection.queue.empty()) mark_dirty(connection);
+}
+
 void Sender::retry_waiting() {
   for (Connection* connection : waiting_) mark_dirty(*connection);
 }
 
+// Not for the gate any more; nothing is in flight, so what was got of it can go back.
+void Sender::stop_waiting(Connection& connection) {
+  std::erase(waiting_, &connection);
+  connection.sending = Connection::Sending::kIdle;
+  if (std::exchange(connection.gate_held, false)) rings_ |= connection.slot->gate.release(self_);
+}
+
+void Sender::give_up(Connection& connection, BlockPtr block) {
+  connection.queued_bytes -= block->bytes;
+  pool_.give_back(std::move(block));
+}
+
 void Sender::abandon(Connection& connection) {
   // The block in flight is still the kernel's to read.
-  const std::size_t kept = connection.sending == Connection::Sending::kInFlight ? 1 : 0;
-  while (connection.queue.size() > kept) {
-    pool_.give_back(std::move(connection.queue.back()));
-    connection.queue.pop_back();
-  }
+  Block* kept = connection.head_in_flight() ? connection.queue.front() : nullptr;
+  while (BlockPtr block = connection.queue.pop_after(kept)) pool_.give_back(std::move(block));
   connection.queued_bytes = 0;
-  if (connection.sending == Connection::Sending::kWaiting) {
-    std::erase(waiting_, &connection);
-    connection.sending = Connection::Sending::kIdle;
-    if (std::exchange(connection.gate_held, false)) rings_ |= connection.slot->gate.release(self_);
+  if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
+  if (connection.sending == Connection::Sending::kHolding) let_go(connection);
+}
+
+void Sender::drop_control(Connection& connection) {
+  Block* before = connection.head_in_flight() ? connection.queue.front() : nullptr;
+  for (;;) {
+    Block* block = before == nullptr ? connection.queue.front() : before->next.get();
+    if (block == nullptr) return;
+    if (block->control == nullptr) {
+      before = block;
+      continue;
+    }
+    if (before == nullptr && connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
+    give_up(connection, connection.queue.pop_after(before));
+    if (!connection.queue.empty()) mark_dirty(connection);
   }
 }
 

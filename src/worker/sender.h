@@ -2,7 +2,8 @@
 //
 // Messages for one connection are gathered in blocks of at most one record. One send per connection is in flight at a
 // time. Idle: what a turn of the loop queued goes out at its end. Busy: what piled up meanwhile goes out together.
-// A message longer than a record, and everything on plain TCP, is sent under the connection's gate.
+// A message longer than a record, and everything on plain TCP, is sent under the connection's gate. So is a KeyUpdate,
+// and after it the gate is kept: what comes next must be under the new keys, whoever sends it.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +34,8 @@ class Sender {
   // Where to write the next message of exactly `bytes` octets; then commit it. Nothing may come between the two.
   [[nodiscard]] char* reserve(Connection& connection, std::size_t bytes);
   void commit(Connection& connection, std::size_t bytes);
+  // Queues one control record behind what is queued.
+  void put_control(Connection& connection, const ipc::SendControl& order);
 
   // At the end of a turn: starts a send on every connection that has something new, or that may have got its gate.
   void start_all(Clock::time_point now);
@@ -40,15 +43,21 @@ class Sender {
   enum class Sent {
     kGoingOn,  // more is on its way, or waiting
     kAllGone,  // the queue is empty
+    kHolding,  // a record after which nobody may send has gone; resume() ends that
     kFailed,   // the connection is broken; nothing more is sent on it
   };
   // A send's completion. result: what the kernel said.
   [[nodiscard]] Sent completed(Connection& connection, int result, Clock::time_point now);
 
+  // The new transmit keys are in: the gate is given back. Nothing happens when it is not held for that.
+  void resume(Connection& connection);
+
   // The doorbell has rung: connections that wait for a gate try again at the end of this turn.
   void retry_waiting();
   // Gives up everything that is queued: the connection is broken or its time is up. In-flight sends are the caller's.
   void abandon(Connection& connection);
+  // Gives up the control records that are queued: the connection is being closed, and keeps the keys that it has.
+  void drop_control(Connection& connection);
   // Workers to ring at the end of this turn; the mask is cleared by taking it.
   [[nodiscard]] ipc::WorkerMask take_rings() { return std::exchange(rings_, 0); }
   // Nobody may hold a pointer to a connection that goes away.
@@ -59,6 +68,8 @@ class Sender {
   void submit(Connection& connection);
   void mark_dirty(Connection& connection);
   void let_go(Connection& connection);
+  void stop_waiting(Connection& connection);
+  void give_up(Connection& connection, BlockPtr block);
   void count_sent(const Connection& connection, const Block& block, std::size_t bytes);
 
   Ring& ring_;

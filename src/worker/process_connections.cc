@@ -1,0 +1,190 @@
+// The life of a connection in a worker, as the supervisor orders it: offered, started, its keys renewed, closed.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "worker/process.h"
+
+namespace ktrunk::worker {
+namespace {
+
+// How long a connection that is being closed may take to send what is queued and its close_notify.
+constexpr auto kFlushLimit = std::chrono::seconds(2);
+
+}  // namespace
+
+void Process::on_offer(const ipc::Offer& offer, Fd descriptor) {
+  auto& place = connections_[offer.connection.slot.value];
+  place = std::make_unique<Connection>(offer.connection, std::move(descriptor),
+                                       endowment_.region.slot(offer.connection.slot),
+                                       endowment_.config.limits.max_message_bytes);
+  tell(ipc::Held{.connection = offer.connection});
+}
+
+void Process::on_start(const ipc::Start& start) {
+  Connection* connection = find(Operation::on(OperationKind::kReceive, start.connection));
+  if (connection != nullptr && connection->phase == Connection::Phase::kServing) receiver_->start(*connection);
+}
+
+Status Process::on_send_control(const ipc::SendControl& order) {
+  if (order.bytes > order.octets.size()) return fail("a control record of {} octets", order.bytes);
+  Connection* connection = find(Operation::on(OperationKind::kSend, order.connection));
+  // A connection that is being closed keeps the keys that it has.
+  if (connection == nullptr || connection->phase != Connection::Phase::kServing) return {};
+  if (connection->info().record_layer != ipc::RecordLayerKind::kKernel)
+    return fail("a control record for a connection whose records the kernel does not make");
+  sender_.put_control(*connection, order);
+  return {};
+}
+
+void Process::on_resume(const ipc::Resume& resume) {
+  Connection* connection = find(Operation::on(OperationKind::kReceive, resume.connection));
+  if (connection == nullptr) return;
+  if (resume.what == ipc::Resume::What::kSendRekeyed) {
+    sender_.resume(*connection);
+    return proceed_closing(*connection);
+  }
+  if (const auto bad = receiver_->answered(*connection, now_); bad) fault(*connection, bad->reason, bad->detail);
+}
+
+void Process::on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) {
+  ipc::HandshakeOctets message{.connection = connection.id, .octets = {}};
+  do {
+    const std::size_t bytes = std::min(octets.size(), message.octets.size());
+    std::memcpy(message.octets.data(), octets.data(), bytes);
+    octets.remove_prefix(bytes);
+    message.bytes = static_cast<std::uint16_t>(bytes);
+    message.place = octets.empty() ? place : ControlRecords::Place::kMore;
+    tell(message);
+  } while (!octets.empty());
+}
+
+void Process::on_send(Connection& connection, int result) {
+  const Sender::Sent sent = sender_.completed(connection, result, now_);
+  if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});
+  if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {
+    sender_.abandon(connection);
+    fault(connection, ipc::FaultReason::kReset, result < 0 ? -result : EPIPE);
+  }
+  proceed_closing(connection);
+}
+
+void Process::fault(Connection& connection, ipc::FaultReason reason, int detail) {
+  if (std::exchange(connection.faulted, true)) return;
+  tell(ipc::Fault{.connection = connection.id, .reason = reason, .detail = detail});
+}
+
+void Process::on_close(const ipc::Close& close) {
+  Connection* connection = find(Operation::on(OperationKind::kReceive, close.connection));
+  if (connection == nullptr) return tell(ipc::Released{.connection = close.connection});
+  connection->last_alert = close.alert;
+  switch (close.how) {
+    case ipc::Close::How::kFlush:
+      return close_down(*connection, Connection::Phase::kFlushing);
+    case ipc::Close::How::kFinish:
+      return close_down(*connection, Connection::Phase::kFinishing);
+    case ipc::Close::How::kAbort:
+      return close_down(*connection, Connection::Phase::kReleasing);
+  }
+}
+
+void Process::close_down(Connection& connection, Connection::Phase phase) {
+  if (connection.phase >= phase) return;
+  connection.phase = phase;
+  connection.phase_since = now_;
+  connection.faulted = true;  // whatever still goes wrong, the supervisor knows that it ends
+  receiver_->stop(connection);
+  sender_.drop_control(connection);
+  proceed_closing(connection);
+}
+
+void Process::proceed_closing(Connection& connection) {
+  // While the gate is kept for new keys, a record would go out under the old ones: the peer could not read an alert.
+  const bool sending =
+      connection.head_in_flight() || connection.sending == Connection::Sending::kHolding || !connection.queue.empty();
+  switch (connection.phase) {
+    case Connection::Phase::kServing:
+      return;
+    case Connection::Phase::kFlushing:
+      if (sending) return;
+      connection.phase = Connection::Phase::kReleasing;
+      break;
+    case Connection::Phase::kFinishing:
+      if (sending || connection.alert != nullptr) return;
+      return end_stream(connection);
+    case Connection::Phase::kReleasing:
+      sender_.abandon(connection);
+      if (connection.sending == Connection::Sending::kInFlight) {
+        io_uring_sqe* sqe = ring_->prepare({OperationKind::kCancel});
+        io_uring_prep_cancel64(sqe, Operation::on(OperationKind::kSend, connection.id).pack(), 0);
+      }
+      break;
+  }
+  release_if_done(connection);
+}
+
+// Nothing is queued and no other process holds the connection any more: the last record, then the end of the stream.
+void Process::end_stream(Connection& connection) {
+  if (connection.info().record_layer != ipc::RecordLayerKind::kKernel) {
+    ::shutdown(connection.fd.get(), SHUT_WR);
+    connection.phase = Connection::Phase::kReleasing;
+    return release_if_done(connection);
+  }
+  const bool orderly = connection.last_alert == 0;
+  connection.alert =
+      std::make_unique<ktls::AlertMessage>(ktls::Alert{orderly ? ktls::AlertLevel::kWarning : ktls::AlertLevel::kFatal,
+                                                       static_cast<ktls::AlertDescription>(connection.last_alert)});
+  io_uring_sqe* sqe = ring_->prepare(Operation::on(OperationKind::kAlert, connection.id));
+  io_uring_prep_sendmsg(sqe, connection.fd.get(), connection.alert->header(), MSG_NOSIGNAL);
+  ++connection.operations;
+}
+
+void Process::on_alert_sent(Connection& connection) {
+  --connection.operations;
+  ::shutdown(connection.fd.get(), SHUT_WR);
+  connection.phase = Connection::Phase::kReleasing;
+  release_if_done(connection);
+}
+
+void Process::release_if_done(Connection& connection) {
+  if (connection.phase != Connection::Phase::kReleasing || connection.operations != 0) return;
+  const ConnectionId id = connection.id;
+  sender_.abandon(connection);
+  sender_.forget(connection);
+  connections_[id.slot.value].reset();
+  tell(ipc::Released{.connection = id});
+}
+
+void Process::on_tick() {
+  const config::Limits& limits = endowment_.config.limits;
+  for (auto& place : connections_) {
+    if (place == nullptr) continue;
+    Connection& connection = *place;
+    if (connection.phase != Connection::Phase::kServing) {
+      if (now_ - connection.phase_since < kFlushLimit) continue;
+      // Its time is up: what is left is given up, with the alert if that is what did not go.
+      connection.phase_since = now_;
+      connection.phase = Connection::Phase::kReleasing;
+      if (connection.alert != nullptr) {
+        io_uring_sqe* sqe = ring_->prepare({OperationKind::kCancel});
+        io_uring_prep_cancel64(sqe, Operation::on(OperationKind::kAlert, connection.id).pack(), 0);
+      }
+      proceed_closing(connection);
+      continue;
+    }
+    const bool holding = connection.sending == Connection::Sending::kHolding;
+    const auto waited = now_ - connection.sending_since;
+    // Whose keys are to be changed waits for the handshake process, not for the peer.
+    if (connection.control.overdue(now_) || (holding && waited > ControlRecords::kAnswerLimit))
+      fault(connection, ipc::FaultReason::kKeysFailed, ETIMEDOUT);
+    const bool stalled = connection.sending != Connection::Sending::kIdle && !holding && waited > limits.stalled_peer;
+    if (stalled || connection.overflowed) fault(connection, ipc::FaultReason::kStalled, 0);
+    if (connection.framer.mid_message() && now_ - connection.partial_since > limits.partial_message)
+      fault(connection, ipc::FaultReason::kPartialMessage, 0);
+  }
+}
+
+}  // namespace ktrunk::worker
