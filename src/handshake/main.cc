@@ -1,24 +1,25 @@
 // ktrunkd-handshake: the one process with OpenSSL and the private keys. The supervisor starts it with its channel as
-// descriptor 3. By hand it only checks what no other process can: that certificates, keys and ciphers of a
-// configuration work (`ktrunkd-handshake --check FILE`).
-#include <algorithm>
+// descriptor 3, and without arguments. By hand it checks what no other process can: that certificates, keys and ciphers
+// of a configuration work (--check FILE); or it makes TLS connections for other programs (--serve SOCKET FILE).
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "base/log.h"
 #include "config/config.h"
+#include "handshake/contexts.h"
+#include "handshake/handoff_program.h"
 #include "handshake/process.h"
-#include "handshake/tls_context.h"
 #include "ipc/child.h"
 
 namespace {
 
 using namespace ktrunk;
 
-Status serve() {
+Status serve_supervisor() {
   auto child = ipc::Child::start(ipc::Role::kHandshake, handshake::Process::accept_list());
   if (!child) return std::unexpected(child.error());
   auto setup = child->wait_for_setup();
@@ -29,67 +30,65 @@ Status serve() {
   return (*process)->run();
 }
 
-// The line of the configuration that names the file which `what` is about, among those of the table `prefix`; the
-// table's first file where it is about none.
-unsigned line_of(const config::Config& config, std::string_view prefix, std::string_view what) {
-  unsigned line = 0;
-  for (const config::FileReference& reference : config.files) {
-    if (!reference.key.starts_with(prefix)) continue;
-    if (what.find(reference.file) != std::string_view::npos) return reference.line;
-    if (line == 0) line = reference.line;
-  }
-  return line;
-}
-
-// Says what is wrong with the TLS side of one table; 1 when it cannot be used.
-int report(const config::Config& config, const std::string& prefix, const Result<handshake::TlsContext>& context) {
-  const auto say = [&](const char* kind, const std::string& what) {
-    const unsigned line = line_of(config, prefix, what);
-    const std::string place = line != 0 ? fmt::format("{}:{}", config.path, line) : config.path;
-    fmt::print(stderr, "{}: {}: {}\n", place, kind, what);
-  };
-  if (!context) {
-    say("error", context.error().what);
-    return 1;
-  }
-  for (const std::string& warning : context->warnings()) say("warning", warning);
-  return 0;
+Result<config::Config> load(const std::string& name) {
+  // Absolute, so that the file's relative names do not depend on anything.
+  std::error_code ignored;
+  const std::string path = std::filesystem::absolute(name, ignored);
+  const auto text = config::read_file(path);
+  if (!text) return std::unexpected(text.error());
+  return config::parse(*text, path);
 }
 
 int check(const std::string& path) {
-  const auto text = config::read_file(path);
-  const auto config = text ? config::parse(*text, path) : Result<config::Config>(std::unexpected(text.error()));
+  const Result<config::Config> config = load(path);
   if (!config) {
     std::fprintf(stderr, "error: %s\n", config.error().what.c_str());
     return EXIT_FAILURE;
   }
-  int errors = 0;
-  for (std::size_t i = 0; i < config->listeners.size(); ++i) {
-    const config::Listener& listener = config->listeners[i];
-    if (listener.transport == config::Transport::kTls)
-      errors += report(*config, fmt::format("listen[{}].", i), handshake::TlsContext::for_listener(listener));
-  }
-  for (std::size_t i = 0; i < config->trunks.size(); ++i) {
-    const config::Trunk& trunk = config->trunks[i];
-    const auto is_tls = [](const config::Target& target) { return target.transport == config::Transport::kTls; };
-    if (std::ranges::any_of(trunk.targets, is_tls))
-      errors += report(*config, fmt::format("trunk[{}].", i), handshake::TlsContext::for_trunk(trunk));
-  }
-  return errors == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const auto loaded = handshake::TlsContexts::load(*config, nullptr);
+  const auto say = [&](const char* kind, const handshake::TlsContexts::Problem& problem) {
+    const std::string place = problem.line != 0 ? fmt::format("{}:{}", config->path, problem.line) : config->path;
+    fmt::print(stderr, "{}: {}: {}\n", place, kind, problem.what);
+  };
+  for (const auto& error : loaded.errors) say("error", error);
+  for (const auto& warning : loaded.warnings) say("warning", warning);
+  return loaded.errors.empty() ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+Status serve_programs(const std::string& socket, const std::string& path) {
+  auto config = load(path);
+  if (!config) return std::unexpected(config.error());
+  if (auto status = config::check_files(*config); !status) return status;
+  log::init("handshake", config->log_format, config->log_level);
+  return handshake::run_handoff_program(socket, *config);
+}
+
+int verdict(const Status& status) {
+  if (status) return EXIT_SUCCESS;
+  log::error("{}", status.error().what);
+  return EXIT_FAILURE;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 1) {
-    log::init("handshake", log::Format::kText, spdlog::level::info);
-    if (const Status status = serve(); !status) {
-      log::error("{}", status.error().what);
-      return EXIT_FAILURE;
-    }
-    return EXIT_SUCCESS;
+  log::init("handshake", log::Format::kText, spdlog::level::info);
+  if (argc == 1) return verdict(serve_supervisor());
+
+  CLI::App app{"ktrunkd-handshake: TLS handshakes, and their connections into the kernel; ktrunkd starts it itself"};
+  std::string file;
+  CLI::Option* check_option = app.add_option("--check", file, "say whether FILE's certificates and keys work");
+  check_option->type_name("FILE");
+  std::pair<std::string, std::string> service;
+  CLI::Option* serve_option =
+      app.add_option("--serve", service, "make TLS connections of other programs' TCP sockets, asked for on SOCKET");
+  serve_option->type_name("SOCKET FILE")->excludes(check_option);
+  app.require_option(1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? EXIT_SUCCESS : 2;
   }
-  if (argc == 3 && std::string_view(argv[1]) == "--check") return check(argv[2]);
-  std::fputs("usage: ktrunkd-handshake --check FILE\n", stderr);
-  return 2;
+  if (*check_option) return check(file);
+  return verdict(serve_programs(service.first, service.second));
 }
