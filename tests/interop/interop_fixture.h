@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "support/certificates.h"
+#include "support/conversation.h"
 #include "support/daemon.h"
 #include "support/ktls_available.h"
 #include "support/process.h"
@@ -24,8 +25,6 @@
 namespace ktrunk::test {
 
 using Json = nlohmann::ordered_json;
-
-inline constexpr milliseconds kLong{120'000};  // for a program's whole job, on an emulated machine
 
 // Made once for the whole program.
 struct Certificates {
@@ -37,32 +36,6 @@ struct Certificates {
   CertificateFiles pbx = ca.issue({.name = "pbx", .common_name = "pbx", .dns = {"pbx.test"}});
 };
 [[nodiscard]] const Certificates& certificates();
-
-// Empty when the program is in PATH, else what to install.
-[[nodiscard]] std::string missing_program(const std::string& program, const std::string& package);
-
-// A program that the test talks to. Its standard input stays open until hang_up() or the end.
-class Conversation {
- public:
-  // Fatal failure of the test, and null, if it cannot be started.
-  [[nodiscard]] static std::unique_ptr<Conversation> start(const std::vector<std::string>& argv);
-
-  Status say(std::string_view text);
-  void hang_up() { input_.reset(); }
-  // True once its output has the text; false when it ended without, or at the time limit.
-  [[nodiscard]] bool heard(std::string_view text, milliseconds timeout = kLong);
-  // The first message in its output that begins with this text, once it is there.
-  [[nodiscard]] Result<SipMessage> message(std::string_view start, milliseconds timeout = kLong);
-  // True if it ends by itself with this code.
-  testing::AssertionResult ends_with(int code, milliseconds timeout = kLong);
-  [[nodiscard]] std::string output() const { return process_->output(); }
-
- private:
-  Conversation() = default;
-  TempFolder folder_;
-  Fd input_;  // the writing end of a FIFO
-  std::optional<Process> process_;
-};
 
 // A user agent server behind a trunk: answers every request but ACK with 200, and keeps what it got.
 class Uas {
@@ -113,13 +86,3 @@ class InteropTest : public testing::Test {
 };
 
 }  // namespace ktrunk::test
-
-// At the start of a test body: returns from it when the program is not installed; a failure in continuous integration.
-#define KTRUNK_REQUIRE(missing_text)                                        \
-  do {                                                                      \
-    const std::string ktrunk_missing = (missing_text);                      \
-    if (!ktrunk_missing.empty()) {                                          \
-      if (std::getenv("CI") != nullptr) FAIL() << "CI: " << ktrunk_missing; \
-      GTEST_SKIP() << ktrunk_missing;                                       \
-    }                                                                       \
-  } while (false)
