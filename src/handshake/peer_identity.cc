@@ -45,18 +45,21 @@ std::optional<std::string> canonical_address(std::string_view text) {
   return std::nullopt;
 }
 
-// The host of a URI that names a domain. One with a user part names that user, not the domain (RFC 5922 7.1), and a
-// port or parameters make it none that may be matched.
+// The host of a URI that names a domain. The scheme is "sip", and nothing else, not "sips" (RFC 5922 7.1, 1a). One with
+// an "@" names a user, not the domain. A port or parameters do not make the host another.
 std::optional<std::string> sip_domain(std::string_view uri) {
-  const std::size_t colon = uri.find(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  const std::string scheme = lowered(uri.substr(0, colon));
-  if (scheme != "sip" && scheme != "sips") return std::nullopt;
-  std::string_view host = uri.substr(colon + 1);
-  if (host.find('@') != std::string_view::npos) return std::nullopt;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
-    return canonical_address(host.substr(1, host.size() - 2));
-  if (host.empty() || host.find_first_of(":;?/[]") != std::string_view::npos) return std::nullopt;
+  constexpr std::string_view kScheme = "sip:";
+  if (lowered(uri.substr(0, kScheme.size())) != kScheme || uri.find('@') != std::string_view::npos) return std::nullopt;
+  std::string_view host = uri.substr(kScheme.size());
+  if (host.starts_with('[')) {
+    const std::size_t close = host.find(']');
+    if (close == std::string_view::npos) return std::nullopt;
+    const std::string_view rest = host.substr(close + 1);
+    if (!rest.empty() && std::string_view(":;?").find(rest.front()) == std::string_view::npos) return std::nullopt;
+    return canonical_address(host.substr(1, close - 1));
+  }
+  host = host.substr(0, host.find_first_of(":;?"));
+  if (host.empty() || host.find_first_of("/[]") != std::string_view::npos) return std::nullopt;
   return lowered(host);
 }
 
@@ -110,24 +113,23 @@ PeerIdentity read_identity(const X509* certificate) {
   const std::unique_ptr<GENERAL_NAMES, decltype(&GENERAL_NAMES_free)> names(
       static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)),
       GENERAL_NAMES_free);
-  bool has_alternative = false;  // of a kind that names hosts, even one that is of no use to us
   const int count = names ? sk_GENERAL_NAME_num(names.get()) : 0;
   for (int i = 0; i < count; ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
     if (name->type == GEN_URI) {
       const std::string_view uri = view(name->d.uniformResourceIdentifier);
       if (!plain(uri)) continue;
-      has_alternative = true;
       if (auto domain = sip_domain(uri)) identity.sip_domains.push_back(std::move(*domain));
     } else if (name->type == GEN_DNS) {
-      has_alternative = true;
       if (const std::string_view dns = view(name->d.dNSName); plain(dns)) identity.dns_names.push_back(lowered(dns));
     } else if (name->type == GEN_IPADD) {
-      has_alternative = true;
       if (auto address = address_text(view(name->d.iPAddress))) identity.addresses.push_back(std::move(*address));
     }
   }
-  if (!has_alternative) identity.common_name = read_common_name(certificate);
+  // "If and only if the subjectAltName does not appear in the certificate" (7.1, 2): of whatever kind its names are,
+  // and even when it cannot be read.
+  if (X509_get_ext_by_NID(certificate, NID_subject_alt_name, -1) < 0)
+    identity.common_name = read_common_name(certificate);
   return identity;
 }
 

@@ -13,15 +13,14 @@
 namespace ktrunk::handshake {
 
 struct PeerIdentity {
-  std::string subject;  // RFC 2253 form, for logs only
-  std::vector<std::string>
-      sip_domains;                     // host of each subjectAltName URI of the form sip:HOST or sips:HOST, lower case
-  std::vector<std::string> dns_names;  // subjectAltName dNSName, lower case
-  std::vector<std::string> addresses;  // subjectAltName iPAddress, in inet_ntop's form
-  std::string common_name;             // lower case; set only when there is no subjectAltName of the kinds above
+  std::string subject;                   // RFC 2253 form, for logs only
+  std::vector<std::string> sip_domains;  // host of each subjectAltName URI sip:HOST without user, lower case
+  std::vector<std::string> dns_names;    // subjectAltName dNSName, lower case
+  std::vector<std::string> addresses;    // subjectAltName iPAddress, in inet_ntop's form
+  std::string common_name;               // lower case; set only when there is no subjectAltName at all
 
   // True when the certificate speaks for name: a domain or a literal address, without brackets.
-  //   - any sip: URI present: the domain must be one of those (RFC 5922 7.1 step 2: dNSNames do not count then);
+  //   - any such sip: URI present: the domain must be one of those (RFC 5922 7.1 step 2: dNSNames do not count then);
   //   - else any dNSName: it must be one of those; else the common name. No wildcard, ever (7.2);
   //   - a literal address: one of the iPAddress entries (or a sip: URI with that address).
   [[nodiscard]] bool matches(std::string_view name) const;

@@ -42,9 +42,32 @@ std::string explain_verify(const FailureFacts& facts) {
       return fmt::format("the peer's certificate '{}': {}; have the peer renew it, and check the clock here",
                          facts.verify_subject, text);
     case X509_V_ERR_INVALID_PURPOSE:
+      if (facts.role == Role::kAccept)
+        return fmt::format(
+            "the certificate '{}' of the peer's chain is not for a TLS client (extendedKeyUsage); have the peer use "
+            "one "
+            "for clientAuth or sipDomain, or set 'listen.client_purpose' to \"any\" to take server certificates too",
+            facts.verify_subject);
       return fmt::format(
-          "the peer's certificate '{}' is not for a TLS {} (extendedKeyUsage); have the peer use one that is",
-          facts.verify_subject, facts.role == Role::kAccept ? "client" : "server");
+          "the certificate '{}' of the peer's chain is not for a TLS server (extendedKeyUsage); have the peer use one "
+          "for serverAuth or sipDomain",
+          facts.verify_subject);
+    case X509_V_ERR_CERT_REVOKED:
+      return fmt::format(
+          "the peer's certificate '{}' is revoked, says the list of '{}' in the file of '{}.crl'; have the "
+          "peer get a new one",
+          facts.verify_subject, facts.verify_issuer, keys);
+    case X509_V_ERR_UNABLE_TO_GET_CRL:
+      return fmt::format(
+          "whether the peer's certificate '{}' is revoked cannot be told: the file of '{}.crl' has no list "
+          "of '{}'; add it, then reload",
+          facts.verify_subject, keys, facts.verify_issuer);
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+    case X509_V_ERR_CRL_NOT_YET_VALID:
+      return fmt::format(
+          "whether the peer's certificate '{}' is revoked cannot be told: the list of '{}' in the file of "
+          "'{}.crl': {}; fetch a new one, then reload, and check the clock",
+          facts.verify_subject, facts.verify_issuer, keys, text);
     default:
       return fmt::format("the peer's certificate '{}' does not verify: {}", facts.verify_subject, text);
   }
@@ -77,6 +100,8 @@ std::string_view alert_remedy(const FailureFacts& facts) {
     case ktls::AlertDescription::kUnrecognizedName:
       return "the peer has no certificate for the name that we asked for: check the target's host and "
              "'trunk.verify_name'";
+    case ktls::AlertDescription::kNoApplicationProtocol:
+      return "the peer speaks no \"sip/2\" by ALPN: set 'trunk.alpn' to \"off\", or have the peer do it";
     case ktls::AlertDescription::kCloseNotify:
     case ktls::AlertDescription::kUserCanceled:
       return "the peer gave up the handshake";
@@ -136,7 +161,13 @@ std::string explain_reason(const FailureFacts& facts, unsigned long error) {
       return "no signature algorithm in common: the peer cannot check a key of our certificate's type";
     case SSL_R_NO_SUITABLE_KEY_SHARE:
     case SSL_R_NO_SHARED_GROUPS:
-      return "no key exchange group in common with the peer";
+      return fmt::format("no key exchange group in common with the peer; check '{}.groups'", keys);
+    case SSL_R_NO_APPLICATION_PROTOCOL:
+      return "the peer offers other protocols than \"sip/2\" by ALPN: have it offer that, or set 'listen.alpn' to "
+             "\"off\"";
+    case SSL_R_CALLBACK_FAILED:  // our one reason: 'listen.alpn'
+      return "the peer offers no protocol by ALPN, and 'listen.alpn' is \"require\": have it offer \"sip/2\", or set "
+             "\"accept\"";
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW:
     case SSL_R_VERSION_TOO_HIGH:

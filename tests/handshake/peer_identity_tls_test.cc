@@ -38,13 +38,23 @@ TEST(PeerIdentity, DnsNamesCountWithoutASipUri) {
   EXPECT_FALSE(peer.matches("cn.example.com"));
 }
 
-TEST(PeerIdentity, UsersPortsAndParametersAreNoDomains) {
+TEST(PeerIdentity, UsersAndOtherSchemesAreNoDomains) {
   EXPECT_THAT(identity("URI:sip:alice@example.com").sip_domains, IsEmpty());
-  EXPECT_THAT(identity("URI:sip:example.com:5061").sip_domains, IsEmpty());
-  EXPECT_THAT(identity("URI:sip:example.com;transport=tls").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sip:example.com;x=a@b").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sips:example.com").sip_domains, IsEmpty());
   EXPECT_THAT(identity("URI:sip:").sip_domains, IsEmpty());
-  EXPECT_THAT(identity("URI:SIPS:Example.Com").sip_domains, ElementsAre("example.com"));
+  EXPECT_THAT(identity("URI:sip:;transport=tls").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sip://example.com").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sip:[2001:db8::1").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sip:[2001:db8::1]x").sip_domains, IsEmpty());
+  EXPECT_THAT(identity("URI:sip:[example.com]").sip_domains, IsEmpty());
   EXPECT_FALSE(identity("URI:sip:alice@example.com").matches("example.com"));
+}
+
+TEST(PeerIdentity, PortsAndParametersAreNoPartOfTheDomain) {
+  EXPECT_THAT(identity("URI:sip:example.com:5061").sip_domains, ElementsAre("example.com"));
+  EXPECT_THAT(identity("URI:SIP:Example.Com;transport=tls").sip_domains, ElementsAre("example.com"));
+  EXPECT_THAT(identity("URI:sip:[2001:db8:0::1]:5061").sip_domains, ElementsAre("2001:db8::1"));
 }
 
 TEST(PeerIdentity, NoWildcard) {
@@ -58,7 +68,8 @@ TEST(PeerIdentity, CommonNameOnlyWithoutAlternativeNames) {
   EXPECT_FALSE(identity("DNS:other.example.com").matches("cn.example.com"));
   EXPECT_FALSE(identity("IP:127.0.0.1").matches("cn.example.com"));
   EXPECT_FALSE(identity("URI:https://x").matches("cn.example.com"));
-  EXPECT_TRUE(identity("email:a@b").matches("cn.example.com"));
+  EXPECT_FALSE(identity("email:a@b").matches("cn.example.com"));
+  EXPECT_FALSE(identity("DER:05:00").matches("cn.example.com"));  // no subjectAltName that can be read, but one
 }
 
 TEST(PeerIdentity, AddressesAreComparedAsAddresses) {

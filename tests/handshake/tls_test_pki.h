@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 
@@ -20,6 +21,7 @@ class Pki {
     long valid_from_s = -3600;                  // from now
     long valid_to_s = 100L * 86400;
     bool rsa = false;
+    std::string key_usage;  // keyUsage; empty: none
   };
   struct Files {
     std::string certificate;
@@ -27,11 +29,23 @@ class Pki {
   };
 
   explicit Pki(const std::string& authority = "Test CA");
+  Pki(const std::string& authority, const Pki& above);  // an intermediate CA
   ~Pki();
   Pki(const Pki&) = delete;
   Pki& operator=(const Pki&) = delete;
 
   [[nodiscard]] Files issue(const Wish& wish);
+  // The same file with the CA's own certificate behind the leaf.
+  [[nodiscard]] std::string chain_file(const Files& files) const;
+
+  // A certificate revocation list of this CA, PEM. Times from now.
+  [[nodiscard]] std::string revocations(const std::vector<Files>& revoked, long valid_to_s = 3600) const;
+  // An OCSP response about the certificate, signed by this CA, DER.
+  enum class Ocsp { kGood, kRevoked, kTryLater };
+  [[nodiscard]] std::string ocsp(const Files& files, Ocsp status = Ocsp::kGood, long this_update_s = -60,
+                                 long next_update_s = 3600) const;
+  [[nodiscard]] std::string authority_text() const;
+
   // A certificate alone, for what reads certificates.
   struct FreeX509 {
     void operator()(X509* certificate) const { X509_free(certificate); }
@@ -50,7 +64,9 @@ class Pki {
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
   };
   using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
-  [[nodiscard]] std::unique_ptr<X509, FreeX509> sign(const Wish& wish, EVP_PKEY* subject_key, X509* issuer);
+  Pki(const std::string& authority, const Pki* above);
+  [[nodiscard]] std::unique_ptr<X509, FreeX509> sign(const Wish& wish, EVP_PKEY* subject_key, X509* issuer,
+                                                     EVP_PKEY* issuer_key);
 
   std::string folder_;
   Key key_;
