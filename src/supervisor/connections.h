@@ -81,7 +81,7 @@ class Connections {
   void worker_ended(WorkerIndex worker);
 
   // Now and then: has keys renewed that have done their limits.key_records, and closes retired connections that have
-  // become quiet. kLookAgain is how often; kLookSoon where limits are low.
+  // become quiet. kLookAgain is how often; kLookSoon where limits are low, or it did not get through all of them.
   static constexpr std::chrono::milliseconds kLookAgain{1000};
   static constexpr std::chrono::milliseconds kLookSoon{100};
   void look(Clock::time_point now);
@@ -151,6 +151,7 @@ class Connections {
   std::vector<ConnectionId> retired_;
   AddressCounts accepted_;
   std::size_t in_use_ = 0;
+  std::uint32_t look_at_ = 0;  // the slot to begin the next look with
 };
 
 }  // namespace ktrunk::supervisor

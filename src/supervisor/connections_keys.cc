@@ -10,19 +10,24 @@ using namespace std::chrono_literals;
 constexpr Clock::duration kAskAgain = 60s;
 // The owner has at least so long, however fast records are sent, before the connection is closed for it.
 constexpr Clock::duration kLeastTime = 5s;
+// Connections that are looked at in one go: half a millisecond with 32 workers. The rest follow soon.
+constexpr std::size_t kMostAtOnce = 4096;
 // A limit below this one is reached within moments.
 constexpr std::uint32_t kLowLimit = 1u << 16;
 
 }  // namespace
 
 std::chrono::milliseconds Connections::look_interval() const {
-  return config_.limits.key_records < kLowLimit ? kLookSoon : kLookAgain;
+  return config_.limits.key_records < kLowLimit || look_at_ != 0 ? kLookSoon : kLookAgain;
 }
 
 void Connections::look(Clock::time_point now) {
-  for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
-    if (records_[slot].stage == Stage::kOpen && records_[slot].tls) look_at_keys(slot, now);
+  for (std::size_t looked = 0; look_at_ < records_.size() && looked < kMostAtOnce; ++look_at_) {
+    if (records_[look_at_].stage != Stage::kOpen || !records_[look_at_].tls) continue;
+    look_at_keys(look_at_, now);
+    ++looked;
   }
+  if (look_at_ == records_.size()) look_at_ = 0;
   look_at_retired(now);
 }
 
