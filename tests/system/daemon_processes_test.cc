@@ -374,7 +374,8 @@ TEST_F(ProcessesTest, AnAddressHasSoManyConnectionsAndNoMore) {
     SipStream refused(std::move(*fifth));
     EXPECT_TRUE(has_ended(refused));
   }
-  EXPECT_THAT(daemon_->log(), HasSubstr("limits.connections_per_address"));
+  EXPECT_TRUE(
+      eventually([&] { return daemon_->log().find("limits.connections_per_address") != std::string::npos; }, kLong));
   const Address gone_peer = streams.back()->stream().local();
   streams.pop_back();
   EXPECT_TRUE(gone(gone_peer));
