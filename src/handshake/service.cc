@@ -1,5 +1,7 @@
 #include "handshake/service.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 
 #include "base/log.h"
@@ -14,6 +16,17 @@ constexpr std::size_t kMostUnanswered = 1024;
 bool is_stream(const config::Trunk& trunk) {
   return std::ranges::any_of(trunk.targets,
                              [](const config::Target& target) { return target.transport != config::Transport::kUdp; });
+}
+
+// This process's share. Half of its descriptors may be taken by handshakes: were they all, no handshake could end.
+AdmissionLimits admission_limits(const config::Config& config, const Share& share) {
+  AdmissionLimits limits = AdmissionLimits::share(config.limits, share.processes);
+  rlimit open{};
+  if (::getrlimit(RLIMIT_NOFILE, &open) != 0 || open.rlim_cur / 2 >= limits.handshakes) return limits;
+  limits.handshakes = static_cast<std::uint32_t>(std::max<rlim_t>(open.rlim_cur / 2, 1));
+  log::warn("open files are limited to {}: at most {} handshakes at once; raise LimitNOFILE or ulimit -n",
+            open.rlim_cur, limits.handshakes);
+  return limits;
 }
 
 }  // namespace
@@ -37,7 +50,7 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
       tickets_(std::move(tickets)),
       contexts_(config, tickets_),
       keeper_(vault, share.self, support_, kernel, settings_.stats, loop, keeper_outlet()),
-      acceptor_(settings_, contexts_, AdmissionLimits::share(config.limits, share.processes),
+      acceptor_(settings_, contexts_, admission_limits(config, share),
                 [this](Secured secured) { (void)hand_over(std::move(secured), {}, {}); }),
       resolver_(loop) {
   settings_.stats.in_progress.set(0);  // those of an earlier life ended with it

@@ -21,6 +21,12 @@ struct TlsSession::State {
 
   explicit State(Fd connected)
       : socket(std::move(connected)), tapped{socket.get(), RecordTap(trace.transmit), RecordTap(trace.receive)} {}
+  // What a detached session has learnt outlives it: OpenSSL spoils the tickets of one that ends without a word.
+  ~State() {
+    if (ssl && (phase == Phase::kExported || phase == Phase::kDetached)) drop_quietly();
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   Fd socket;
   SessionTrace trace;
