@@ -27,11 +27,15 @@ class Carrier {
   virtual std::optional<Record> receive() = 0;
   // Follows the peer's KeyUpdate. False when this kernel cannot.
   virtual bool update_receive_keys() = 0;
+  // After a KeyUpdate that was sent. Likewise.
+  virtual bool update_transmit_keys() = 0;
 };
 
 // The carrier of this program: the kernel, or user space. Null with a test failure when the handover fails.
 std::unique_ptr<Carrier> hand_over(handshake::TlsSession& session);
 std::unique_ptr<Carrier> hand_over_to_kernel(handshake::TlsSession& session);
 std::unique_ptr<Carrier> hand_over_to_user_space(handshake::TlsSession& session);
+// In user space, on a socket of its own.
+std::unique_ptr<Carrier> carry_in_user_space(Fd socket, handshake::HandoverKeys keys);
 
 }  // namespace ktrunk::test

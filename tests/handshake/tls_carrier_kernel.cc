@@ -56,16 +56,18 @@ class KernelCarrier final : public Carrier {
     }
   }
 
-  bool update_receive_keys() override {
-    auto secret = ktls::next_secret(handover_.secrets.hash, handover_.secrets.receive);
-    if (!secret) return false;
-    const auto keys =
-        ktls::keys_from_secret<ktls::Direction::kReceive>(handover_.socket.aead(), handover_.secrets.hash, *secret, {0});
-    handover_.secrets.receive = std::move(*secret);
-    return keys.has_value() && ktls::rekey(fd(), *keys).has_value();
-  }
+  bool update_receive_keys() override { return update<ktls::Direction::kReceive>(handover_.secrets.receive); }
+  bool update_transmit_keys() override { return update<ktls::Direction::kTransmit>(handover_.secrets.transmit); }
 
  private:
+  template <ktls::Direction D>
+  bool update(ktls::TrafficSecret& secret) {
+    auto next = ktls::next_secret(handover_.secrets.hash, secret);
+    if (!next) return false;
+    const auto keys = ktls::keys_from_secret<D>(handover_.socket.aead(), handover_.secrets.hash, *next, {0});
+    secret = std::move(*next);
+    return keys.has_value() && ktls::rekey(fd(), *keys).has_value();
+  }
   [[nodiscard]] int fd() const { return handover_.socket.get(); }
   handshake::TlsSession::Handover handover_;
 };

@@ -90,9 +90,11 @@ struct Protection {
 
 class UserSpaceCarrier final : public Carrier {
  public:
-  UserSpaceCarrier(int fd, handshake::HandoverKeys keys)
+  UserSpaceCarrier(int fd, Fd own, handshake::HandoverKeys keys)
       : fd_(fd),
+        own_(std::move(own)),
         hash_(keys.hash),
+        transmit_secret_(std::move(keys.transmit_secret)),
         receive_secret_(std::move(keys.receive_secret)),
         transmit_{std::move(keys.keys.transmit)},
         receive_{std::move(keys.keys.receive)},
@@ -144,17 +146,21 @@ class UserSpaceCarrier final : public Carrier {
     return record;
   }
 
-  bool update_receive_keys() override {
-    auto secret = ktls::next_secret(hash_, receive_secret_);
-    if (!secret) return false;
-    auto keys = ktls::keys_from_secret<ktls::Direction::kReceive>(receive_.keys.aead, hash_, *secret, {0});
-    if (!keys) return false;
-    receive_secret_ = std::move(*secret);
-    receive_.keys = std::move(*keys);
+  bool update_receive_keys() override { return update(receive_secret_, receive_.keys); }
+  bool update_transmit_keys() override { return update(transmit_secret_, transmit_.keys); }
+
+ private:
+  template <ktls::Direction D>
+  bool update(ktls::TrafficSecret& secret, ktls::Keys<D>& keys) const {
+    auto next = ktls::next_secret(hash_, secret);
+    if (!next) return false;
+    auto next_keys = ktls::keys_from_secret<D>(keys.aead, hash_, *next, {0});
+    if (!next_keys) return false;
+    secret = std::move(*next);
+    keys = std::move(*next_keys);
     return true;
   }
 
- private:
   bool read_exactly(Bytes& into) const {
     std::size_t have = 0;
     while (have < into.size()) {
@@ -167,7 +173,9 @@ class UserSpaceCarrier final : public Carrier {
   }
 
   int fd_;
+  Fd own_;
   ktls::Hash hash_;
+  ktls::TrafficSecret transmit_secret_;
   ktls::TrafficSecret receive_secret_;
   Protection<ktls::Direction::kTransmit> transmit_;
   Protection<ktls::Direction::kReceive> receive_;
@@ -182,7 +190,12 @@ std::unique_ptr<Carrier> hand_over_to_user_space(handshake::TlsSession& session)
     ADD_FAILURE() << keys.error().what;
     return nullptr;
   }
-  return std::make_unique<UserSpaceCarrier>(session.fd(), std::move(*keys));
+  return std::make_unique<UserSpaceCarrier>(session.fd(), Fd(), std::move(*keys));
+}
+
+std::unique_ptr<Carrier> carry_in_user_space(Fd socket, handshake::HandoverKeys keys) {
+  const int fd = socket.get();
+  return std::make_unique<UserSpaceCarrier>(fd, std::move(socket), std::move(keys));
 }
 
 }  // namespace ktrunk::test
