@@ -45,12 +45,16 @@ struct ConnectionExtras {
   enum class KeyUpdate : std::uint8_t { kNone, kSending, kInstalling } key_update = KeyUpdate::kNone;
   KeyAge transmit;
   KeyAge receive;
+  // Owners that died while they had something to answer: what kills one may kill the next.
+  unsigned deaths = 0;
   ConnectionId replaces;  // until it is open
   std::optional<Retirement> retirement;
 
   [[nodiscard]] KeyAge& age(ipc::Renew::Which which) {
     return which == ipc::Renew::Which::kTransmit ? transmit : receive;
   }
+  // The owner has been told of something that it has not answered.
+  [[nodiscard]] bool awaits_owner() const { return !unanswered.empty() || key_update == KeyUpdate::kInstalling; }
   // Nothing in it differs from none at all.
   [[nodiscard]] bool idle() const {
     return unanswered.empty() && key_update == KeyUpdate::kNone && unused(transmit) && unused(receive) &&

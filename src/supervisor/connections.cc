@@ -180,6 +180,7 @@ void Connections::list_on_trunk(ConnectionId id, Record& record) {
   if (replaced != nullptr && replaced->stage == Stage::kOpen && !is_retired(*replaced))
     wanted = ipc::TrunkEntry::pack(before);
   for (auto& place : region_.trunk(trunk).connections) {
+    if (is_retired(record)) break;
     if (place.load(std::memory_order_relaxed) != wanted) continue;
     place.store(ipc::TrunkEntry::pack(id), std::memory_order_release);
     break;
@@ -197,12 +198,6 @@ void Connections::unlist_from_trunk(ConnectionId id) {
   for (auto& place : region_.trunk(trunk).connections) {
     if (place.load(std::memory_order_relaxed) == ipc::TrunkEntry::pack(id))
       place.store(ipc::TrunkEntry::kNoConnection, std::memory_order_release);
-  }
-}
-
-void Connections::handshake_ended(HandshakeIndex process) {
-  for (Record& record : records_) {
-    if (record.owner == process) record.reference = 0;
   }
 }
 

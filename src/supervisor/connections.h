@@ -6,6 +6,7 @@
 // (handshake records and new keys), connections_keys.cc (key limits).
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -64,7 +65,8 @@ class Connections {
 
   // A handshake process has been set up: it is told again what its predecessor did not answer.
   void handshake_ready(HandshakeIndex process);
-  // A handshake process has died: its references mean nothing to its successor, who owns its connections now.
+  // A handshake process has died: its references mean nothing to its successor, who owns its connections now. A
+  // connection whose owners die again and again over what it has for them is closed.
   void handshake_ended(HandshakeIndex process);
 
   // From a worker. False: the message does not fit what that worker was told; end it.
@@ -150,6 +152,7 @@ class Connections {
   std::vector<WorkerState> workers_;
   std::vector<ConnectionId> retired_;
   AddressCounts accepted_;
+  std::bitset<ipc::kMaxHandshakeProcesses> handshakes_ready_;
   std::size_t in_use_ = 0;
   std::uint32_t look_at_ = 0;  // the slot to begin the next look with
 };

@@ -17,6 +17,7 @@ using Place = ipc::HandshakeOctets::Place;
 // Of one connection, not answered yet: more than any honest peer has under way.
 constexpr std::size_t kMostUnansweredBytes = 64u << 10;
 constexpr std::size_t kMostUnanswered = 64;
+constexpr unsigned kMostDeaths = 5;
 
 }  // namespace
 
@@ -95,6 +96,7 @@ bool Connections::resume(HandshakeIndex process, const ipc::Resume& message) {
     // Also while it is being closed: the home worker holds the gate, and there may be something to flush.
     if (extras == nullptr || extras->key_update != KeyUpdate::kInstalling) return false;
     extras->key_update = KeyUpdate::kNone;
+    extras->deaths = 0;
     renewed(id, *record, ipc::Renew::Which::kTransmit);
   } else {
     if (record->stage > Stage::kOpen) return true;
@@ -103,6 +105,7 @@ bool Connections::resume(HandshakeIndex process, const ipc::Resume& message) {
     if (last == extras->unanswered.end()) return false;
     for (auto each = extras->unanswered.begin(); each <= last; ++each) extras->unanswered_bytes -= each->octets.size();
     extras->unanswered.erase(extras->unanswered.begin(), last + 1);
+    extras->deaths = 0;
     if (message.what == ipc::Resume::What::kReceiveRekeyed) renewed(id, *record, ipc::Renew::Which::kReceive);
   }
   if ((record->holders & ipc::mask_of(home_of(id))) != 0) mail_.to_worker(home_of(id), message);
@@ -110,7 +113,26 @@ bool Connections::resume(HandshakeIndex process, const ipc::Resume& message) {
   return true;
 }
 
+void Connections::handshake_ended(HandshakeIndex process) {
+  const bool was_told = handshakes_ready_[process.value];
+  handshakes_ready_.reset(process.value);
+  for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
+    Record& record = records_[slot];
+    if (record.stage == Stage::kFree || record.owner != process) continue;
+    record.reference = 0;
+    if (!was_told || record.extras == nullptr || !record.extras->awaits_owner()) continue;
+    if (++record.extras->deaths < kMostDeaths || record.stage > Stage::kOpen) continue;
+    const ConnectionId id = id_of(slot);
+    log::error("{}: closing: handshake processes died {} times over what it has for them", name_of(id), kMostDeaths);
+    record.alert = static_cast<std::uint8_t>(ktls::AlertDescription::kInternalError);
+    // Nobody is going to install the keys that the peer expects.
+    record.abort = record.extras->key_update == KeyUpdate::kInstalling;
+    begin_close(id, record);
+  }
+}
+
 void Connections::handshake_ready(HandshakeIndex process) {
+  handshakes_ready_.set(process.value);
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     Record& record = records_[slot];
     if (record.stage == Stage::kFree || record.owner != process || record.extras == nullptr) continue;

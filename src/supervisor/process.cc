@@ -185,6 +185,9 @@ void Process::begin_drain() {
   phase_ = Phase::kDraining;
   phase_since_ = quiet_since_ = Clock::now();
   messages_seen_ = messages_handled();
+  // One that is being started has nothing in progress, and hears of the drain first of all.
+  for (std::size_t index = 0; index < config_.handshake_processes; ++index)
+    handshakes_idle_.set(index, !children_[index].ready());
   tell_handshakes(ipc::Drain{});
   drain_timer_ = loop_->after(kDrainTick, [this] { on_drain_tick(); });
 }

@@ -46,7 +46,7 @@ class Process final : private ChildMail {
 
   // Children: process_children.cc.
   [[nodiscard]] Status start_child(std::size_t index);
-  void on_channel(std::size_t index);
+  void on_channel(std::size_t index, unsigned most_packets);
   [[nodiscard]] Status on_packet(std::size_t index, ipc::Packet& packet);
   [[nodiscard]] Status on_handshake_packet(HandshakeIndex process, ipc::Packet& packet);
   [[nodiscard]] Status on_worker_packet(WorkerIndex worker, const ipc::Packet& packet);

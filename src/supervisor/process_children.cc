@@ -14,6 +14,11 @@
 namespace ktrunk::supervisor {
 namespace {
 
+// At once, so that no child keeps the supervisor from the others.
+constexpr unsigned kPacketsPerTurn = 256;
+// More than a socket's buffer holds.
+constexpr unsigned kPacketsOfTheDead = 1u << 16;
+
 Result<Fd> copy_of(int fd) {
   Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy.valid()) return fail_errno(errno, "duplicate a descriptor");
@@ -25,19 +30,18 @@ Result<Fd> copy_of(int fd) {
 Status Process::start_child(std::size_t index) {
   ChildProcess& child = children_[index];
   if (auto status = child.start(Clock::now()); !status) return status;
-  auto watch =
-      loop_->watch(child.channel()->descriptor(), Interest::kRead, [this, index](Ready) { on_channel(index); });
+  auto watch = loop_->watch(child.channel()->descriptor(), Interest::kRead,
+                            [this, index](Ready) { on_channel(index, kPacketsPerTurn); });
   if (!watch) return std::unexpected(watch.error());
   channel_watches_[index] = std::move(*watch);
   return {};
 }
 
-void Process::on_channel(std::size_t index) {
+void Process::on_channel(std::size_t index, unsigned most_packets) {
   ChildProcess& child = children_[index];
   if (child.channel() == nullptr) return;
   flushed(index, child.channel()->flush());
-  // A bounded number, so that no child keeps the supervisor from the others.
-  for (int i = 0; i < 256 && child.channel() != nullptr; ++i) {
+  for (unsigned i = 0; i < most_packets && child.channel() != nullptr; ++i) {
     ipc::Packet packet;
     const auto outcome = child.channel()->receive(packet);
     if (!outcome) return end_child(index, outcome.error());
@@ -196,7 +200,7 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   const bool was_ready = child.ready();
   const pid_t pid = child.pid();
   // What it still said before it died is heard first.
-  if (child.channel() != nullptr) on_channel(index);
+  if (child.channel() != nullptr) on_channel(index, kPacketsOfTheDead);
   channel_watches_[index].reset();
   child.ended(Clock::now());
   if (was_ready && child.role() == ipc::Role::kWorker) connections_.worker_ended(worker_of(index));

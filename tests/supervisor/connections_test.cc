@@ -191,6 +191,15 @@ TEST_F(ConnectionsTest, WhatANewConnectionDoesAwayWithIsSaid) {
   EXPECT_EQ(mail.take().back(), "gone 1 again");
 }
 
+TEST_F(ConnectionsTest, OneThatIsRetiredBeforeItIsOpenIsNeverListed) {
+  const ConnectionId id = establish({.trunk = TrunkId{0}});
+  EXPECT_TRUE(connections.retire(h0, {.connection = id}));
+  EXPECT_TRUE(connections.held(w0, id));
+  EXPECT_TRUE(connections.held(w1, id));
+  EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+  EXPECT_FALSE(region.trunk(TrunkId{0}).connection(0).valid());
+}
+
 TEST_F(ConnectionsTest, AHandshakeProcessSpeaksForItsOwnConnections) {
   const ConnectionId id = open({.by = h1});
   EXPECT_FALSE(connections.fault(h0, fault(id, ipc::FaultReason::kNoRekey)));

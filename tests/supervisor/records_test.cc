@@ -56,6 +56,38 @@ TEST_F(RecordsTest, WhatIsUnansweredIsToldToTheSuccessor) {
   EXPECT_EQ(mail.take(), Notes{});
 }
 
+TEST_F(RecordsTest, WhatKillsOneProcessAfterTheOtherIsNotToldForEver) {
+  connections.handshake_ready(h0);
+  const ConnectionId id = open();
+  const ConnectionId other = open();
+  EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "poison")));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+    connections.handshake_ended(h0);
+    connections.handshake_ended(h0);  // before it was ready: this says nothing
+    connections.handshake_ready(h0);
+    EXPECT_TRUE(connections.handshake_octets(home(other), octets(other, "harmless")));
+    EXPECT_TRUE(connections.resume(h0, {.connection = other}));
+  }
+  connections.handshake_ended(h0);
+  EXPECT_EQ(state(id), ipc::SlotState::kClosing);
+  EXPECT_EQ(state(other), ipc::SlotState::kOpen);
+  mail.take();
+  connections.handshake_ready(h0);
+  EXPECT_EQ(mail.take(), Notes{});
+}
+
+TEST_F(RecordsTest, AnAnswerShowsThatItDoesNotKill) {
+  connections.handshake_ready(h0);
+  const ConnectionId id = open();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "ticket")));
+    restart();
+    EXPECT_TRUE(connections.resume(h0, {.connection = id}));
+  }
+  EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+}
+
 TEST_F(RecordsTest, AnotherProcessesDeathChangesNothing) {
   const ConnectionId id = open();
   EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "a")));
