@@ -160,7 +160,7 @@ std::string Pki::ocsp(const Files& files, Ocsp status, long this_update_s, long 
   const bool revoked = status == Ocsp::kRevoked;
   need(OCSP_basic_add1_status(basic.get(), id.get(), revoked ? V_OCSP_CERTSTATUS_REVOKED : V_OCSP_CERTSTATUS_GOOD, 0,
                               revoked ? from.get() : nullptr, from.get(), until.get()) != nullptr &&
-           OCSP_basic_sign(basic.get(), certificate_.get(), key_.get(), EVP_sha256(), nullptr, 0) == 1,
+           OCSP_basic_sign(basic.get(), certificate_.get(), key_.get(), EVP_sha256(), nullptr, OCSP_NOCERTS) == 1,
        "OCSP");
   const bool later = status == Ocsp::kTryLater;
   const std::unique_ptr<OCSP_RESPONSE, decltype(&OCSP_RESPONSE_free)> response(
