@@ -3,6 +3,9 @@
 // A send of at most one record is atomic in the kernel, so senders of records need no exclusion among themselves. A
 // message longer than a record, and every send on plain TCP, needs the connection to itself for several sends: its
 // sender takes the gate, waits until the records of others that are in flight have gone, sends, and gives it back.
+// A KeyUpdate (RFC 8446 4.6.3) takes it too, and gives it back only when the new keys are in: whatever is sent after it
+// must be under those. Until then its owner counts as writing: if it dies, nobody knows which keys the next record
+// needs.
 //
 //   record sender   begin_record: in_flight[w] = 1, then look at owner; owned by another -> take it back, wait
 //                   end_record:   take it back

@@ -51,7 +51,7 @@ constexpr std::array kSystemCalls = {
     SCMP_SYS(write),          SCMP_SYS(writev),
     SCMP_SYS(recvmsg),  // the channel; an error ends as a readable one
     SCMP_SYS(sendmsg),        SCMP_SYS(close),           SCMP_SYS(shutdown),     SCMP_SYS(brk),
-    SCMP_SYS(munmap),         SCMP_SYS(mremap),          SCMP_SYS(madvise),      SCMP_SYS(futex),
+    SCMP_SYS(munmap),         SCMP_SYS(mremap),          SCMP_SYS(madvise),      SCMP_SYS(futex),  // statics' guards
     SCMP_SYS(sched_yield),    SCMP_SYS(clock_gettime),   SCMP_SYS(gettimeofday), SCMP_SYS(getpid),
     SCMP_SYS(gettid),         SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
     SCMP_SYS(exit),           SCMP_SYS(exit_group),
