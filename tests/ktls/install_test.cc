@@ -2,6 +2,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstdint>
 
 #include "ktls/fake_kernel.h"
 
@@ -114,6 +118,40 @@ TEST(Rekey, IsForTls13AndSaysEbusyOnOldKernels) {
   EXPECT_EQ(rekey(3, some_keys<Direction::kTransmit>(), kernel).error().code, EBUSY);
   kernel.has_rekey = true;
   EXPECT_TRUE(rekey(3, some_keys<Direction::kTransmit>(), kernel).has_value());
+}
+
+// What key a socket has, is read back as it was set.
+TEST(InstalledKey, IsTheOneThatWasSetLast) {
+  for (const Aead aead : kAeads) {
+    test::FakeKernel kernel;
+    kernel.has_rekey = true;
+    const Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const auto read = [&](Direction direction, Version version = Version::kTls13, Aead cipher = Aead::kAes128Gcm) {
+      return installed_key(socket.get(), direction, version, cipher, kernel);
+    };
+    EXPECT_FALSE(read(Direction::kReceive, Version::kTls13, aead).has_value()) << "no keys yet";
+    for (const std::uint64_t next : {std::uint64_t{0}, std::uint64_t{258}, ~std::uint64_t{0}}) {
+      ReceiveKeys keys;
+      keys.aead = aead;
+      keys.key.resize(key_bytes(aead));
+      keys.nonce.resize(kNonceBytes);
+      for (std::size_t i = 0; i < keys.key.size(); ++i) keys.key.writable()[i] = static_cast<std::byte>(i + next);
+      keys.next = {next};
+      ASSERT_TRUE(rekey(socket.get(), keys, kernel).has_value());
+      const auto installed = read(Direction::kReceive, Version::kTls13, aead);
+      ASSERT_TRUE(installed.has_value()) << installed.error().what;
+      EXPECT_TRUE(std::ranges::equal(installed->key.bytes(), keys.key.bytes()));
+      EXPECT_EQ(installed->next, keys.next);
+    }
+    EXPECT_FALSE(read(Direction::kTransmit, Version::kTls13, aead).has_value());
+    EXPECT_FALSE(read(Direction::kReceive, Version::kTls12, aead).has_value());
+    for (const Aead other : kAeads) {
+      EXPECT_EQ(read(Direction::kReceive, Version::kTls13, other).has_value(), other == aead);
+    }
+    kernel.fail_call = kernel.calls;
+    kernel.fail_with = EIO;
+    EXPECT_EQ(read(Direction::kReceive, Version::kTls13, aead).error().code, EIO);
+  }
 }
 
 }  // namespace
