@@ -7,16 +7,30 @@
 namespace ktrunk::handshake {
 namespace {
 
-// The line of the configuration that names the file which `what` is about, among those of the table `prefix`; the
-// table's first file where it is about none.
+// "listen.certificates.key" for "listen[0].certificates[1].key": as messages call it.
+std::string without_places(std::string_view key) {
+  std::string text;
+  bool inside = false;
+  for (const char c : key) {
+    inside = inside ? c != ']' : c == '[';
+    if (!inside && c != ']') text += c;
+  }
+  return text;
+}
+
+// The line of the configuration that `what` is about, among those of the table `prefix` that name files: the one of its
+// file and key, else of its file, else the table's first.
 unsigned line_of(const config::Config& config, std::string_view prefix, std::string_view what) {
-  unsigned line = 0;
+  unsigned of_file = 0;
+  unsigned first = 0;
   for (const config::FileReference& reference : config.files) {
     if (!reference.key.starts_with(prefix)) continue;
-    if (what.find(reference.file) != std::string_view::npos) return reference.line;
-    if (line == 0) line = reference.line;
+    if (first == 0) first = reference.line;
+    if (what.find(reference.file) == std::string_view::npos) continue;
+    if (what.find(fmt::format("'{}'", without_places(reference.key))) != std::string_view::npos) return reference.line;
+    if (of_file == 0) of_file = reference.line;
   }
-  return line;
+  return of_file != 0 ? of_file : first;
 }
 
 bool has_tls_target(const config::Trunk& trunk) {

@@ -32,9 +32,16 @@ Result<Fd> open_regular(const Place& place, std::string_view key, const std::str
 // Nobody is there to type a password.
 int no_password(char*, int, int, void*) { return -1; }
 
+// Some keep the key in the same file.
+struct Wipe {
+  std::string& text;
+  ~Wipe() { OPENSSL_cleanse(text.data(), text.size()); }
+};
+
 Status read_chain(const Place& place, Pair& pair) {
-  const auto text = read_whole(place, "certificate", pair.certificate_file);
-  if (!text) return std::unexpected(text.error());
+  auto text = read_whole(place, "certificate", pair.certificate_file);
+  if (!text) return std::unexpected(std::move(text.error()));
+  const Wipe wipe{*text};
   const BioPtr file = memory_bio(*text);
   pair.leaf.reset(file ? PEM_read_bio_X509_AUX(file.get(), nullptr, no_password, nullptr) : nullptr);
   if (!pair.leaf) {

@@ -165,19 +165,11 @@ std::string explain_reason(const FailureFacts& facts, unsigned long error) {
     case SSL_R_NO_APPLICATION_PROTOCOL:
       return "the peer offers other protocols than \"sip/2\" by ALPN: have it offer that, or set 'listen.alpn' to "
              "\"off\"";
-    case SSL_R_CALLBACK_FAILED:  // our one reason: 'listen.alpn'
-      return "the peer offers no protocol by ALPN, and 'listen.alpn' is \"require\": have it offer \"sip/2\", or set "
-             "\"accept\"";
-    case SSL_R_UNSUPPORTED_PROTOCOL:
-    case SSL_R_VERSION_TOO_LOW:
-    case SSL_R_VERSION_TOO_HIGH:
-    case SSL_R_NO_PROTOCOLS_AVAILABLE:
-      return fmt::format(
-          "no TLS version in common: the peer offers none from '{0}.min_version' to '{0}.max_version' "
-          "(TLS 1.1 and older are never spoken)",
-          keys);
-    case SSL_R_WRONG_VERSION_NUMBER:
-      return "what the peer sent is not TLS";
+    case SSL_R_CALLBACK_FAILED:
+      if (facts.sent && facts.sent->description == ktls::AlertDescription::kNoApplicationProtocol)
+        return "the peer offers no protocol by ALPN, and 'listen.alpn' is \"require\": have it offer \"sip/2\", or set "
+               "\"accept\"";
+      return reason_text(error);
     default:
       return reason_text(error);
   }

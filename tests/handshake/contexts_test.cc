@@ -60,6 +60,19 @@ TEST_F(ContextsTest, WhatIsNoGoodIsToldWithItsLineAndTheRestWorks) {
   EXPECT_NE(loaded.contexts.trunk(TrunkId{1}), nullptr);
 }
 
+TEST_F(ContextsTest, TheLineIsThatOfTheKeyWhereAFileIsNamedTwice) {
+  const auto other = pki_.issue({.names = "DNS:b.example"});
+  auto config =
+      config::parse("[[listen]]\ntransport = 'tls'\naddress = '127.0.0.1:5061'\ncertificate = '" + files_.certificate +
+                        "'\nkey = '" + files_.key + "'\n[[listen.certificates]]\ncertificate = '" + other.certificate +
+                        "'\nkey = '" + files_.key + "'\n",
+                    "k.toml");
+  ASSERT_TRUE(config.has_value()) << config.error().what;
+  const auto loaded = TlsContexts::load(*config, nullptr);
+  ASSERT_EQ(loaded.errors.size(), 1u);
+  EXPECT_EQ(loaded.errors[0].line, 8u) << loaded.errors[0].what;
+}
+
 TEST_F(ContextsTest, ContextsOutliveTheirSetAndSessionsOutliveTheirContext) {
   const auto config = parse();
   auto loaded = TlsContexts::load(config, nullptr);
