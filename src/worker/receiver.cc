@@ -28,6 +28,8 @@ Receiver::Receiver(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events)
   shape_.msg_controllen = ktls::kControlBytes;
 }
 
+// A multishot receive tries to receive before it waits, at first and after each record. It must: Linux 7.3 does not
+// show poll(2) a KeyUpdate that it has decrypted in search of more data.
 void Receiver::start(Connection& connection) {
   io_uring_sqe* sqe = ring_.prepare(Operation::on(OperationKind::kReceive, connection.id));
   io_uring_prep_recvmsg_multishot(sqe, connection.fd.get(), &shape_, 0);
