@@ -39,12 +39,13 @@ void report(const handoff::Answer& answer) {
   const bool kernel = answer.record_layer == handoff::RecordLayer::kKernel;
   std::fprintf(stderr, "ready: TLS 1.%c, %s, %s%s\n", answer.version == handoff::Version::kTls13 ? '3' : '2',
                std::string(answer.cipher.view()).c_str(), kernel ? "in the kernel" : "relayed: ", what.c_str());
+  if (!answer.alpn.view().empty()) std::fprintf(stderr, "protocol: %s\n", std::string(answer.alpn.view()).c_str());
   if (answer.names_total > 0) std::fprintf(stderr, "peer: %s\n", std::string(answer.names[0].view()).c_str());
 }
 
-// One record's data, empty at the end of the connection. The same call serves the kernel's TLS sockets and relays.
-std::string receive(const Fd& connection) {
-  std::string data(ktls::kMaxRecordBytes, '\0');
+// One record's data; false at the end of the connection. The same call serves the kernel's TLS sockets and relays.
+bool receive(const Fd& connection, std::string& data) {
+  data.resize(ktls::kMaxRecordBytes);
   alignas(cmsghdr) std::array<std::byte, ktls::kControlBytes> control;
   iovec part{data.data(), data.size()};
   msghdr message{};
@@ -53,15 +54,16 @@ std::string receive(const Fd& connection) {
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   const ssize_t got = ::recvmsg(connection.get(), &message, 0);
-  if (got <= 0) return {};
+  if (got <= 0) return false;
   data.resize(static_cast<std::size_t>(got));
   const auto type = ktls::record_type(std::span(control).first(message.msg_controllen), message.msg_flags);
-  if (type && *type == ktls::RecordType::kApplicationData) return data;
-  const auto handshake = ktls::handshake_type(std::as_bytes(std::span(data)));
-  // A server's session tickets come as records too; this program does not resume sessions.
-  if (type && *type == ktls::RecordType::kHandshake && handshake == ktls::HandshakeType::kNewSessionTicket)
-    return receive(connection);
-  return {};  // close_notify or another alert, or a KeyUpdate, which ends the connection here
+  if (type && *type == ktls::RecordType::kApplicationData) return true;
+  // A server's session tickets come as records too; this program does not resume sessions, and reads on. What else
+  // there is ends the connection: close_notify or another alert; a KeyUpdate, as no keys are kept (Request::keys).
+  const bool ticket = type && *type == ktls::RecordType::kHandshake &&
+                      ktls::handshake_type(std::as_bytes(std::span(data))) == ktls::HandshakeType::kNewSessionTicket;
+  data.clear();
+  return ticket;
 }
 
 // At most 16384 octets a send: one record on either kind of connection.
@@ -106,7 +108,7 @@ int accept(handoff::Client& service, handoff::Relay relay, const char* context, 
     if (!*reply) continue;
     report((*reply)->answer);
     if (!(*reply)->connection.valid() || ::fork() != 0) continue;
-    for (std::string data; !(data = receive((*reply)->connection)).empty() && send_all((*reply)->connection, data);) {
+    for (std::string data; receive((*reply)->connection, data) && send_all((*reply)->connection, data);) {
     }
     close_in_order(std::move((*reply)->connection));
     ::_exit(EXIT_SUCCESS);
@@ -133,8 +135,8 @@ int connect(handoff::Client& service, handoff::Relay relay, const char* context,
       if (got <= 0 || !send_all(reply->connection, {line.data(), static_cast<std::size_t>(got)})) break;
     }
     if (wait[1].revents != 0) {
-      const std::string data = receive(reply->connection);
-      if (data.empty() || ::write(STDOUT_FILENO, data.data(), data.size()) < 0) break;
+      std::string data;
+      if (!receive(reply->connection, data) || ::write(STDOUT_FILENO, data.data(), data.size()) < 0) break;
     }
   }
   close_in_order(std::move(reply->connection));

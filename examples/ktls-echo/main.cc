@@ -23,6 +23,7 @@
 #include "base/address.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "handshake/tcp_socket.h"
 #include "handshake/tls_context.h"
 #include "handshake/tls_session.h"
 #include "ktls/control_record.h"
@@ -50,6 +51,8 @@ Result<Fd> handshake(const handshake::TlsContext& context, Fd socket) {
   if (!kernel) return std::unexpected(kernel.error().error);
   std::printf("%s, %s, in the kernel\n", ktls::version_name(kernel->socket.version()).data(),
               session->negotiated().cipher.c_str());
+  if (auto status = handshake::set_blocking(kernel->socket.get(), handshake::Blocking::kYes); !status)
+    return std::unexpected(status.error());
   return std::move(kernel->socket).release();
 }
 

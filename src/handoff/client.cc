@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -25,6 +27,15 @@ void wait_readable(int fd, milliseconds time) {
 template <std::size_t N>
 bool fits(std::string_view text, const Text<N>&) {
   return text.size() < N && text.find('\0') == std::string_view::npos;
+}
+
+template <Body T>
+Result<PacketSent> send_body(const Fd& channel, const T& body, const Fd& descriptor) {
+  const Header header = header_of(body);
+  auto sent =
+      send_packet(channel.get(), std::as_bytes(std::span(&header, 1)), std::as_bytes(std::span(&body, 1)), descriptor);
+  if (!sent) return fail_errno(sent.error().code, "the handshake service is gone");
+  return sent;
 }
 
 }  // namespace
@@ -51,40 +62,76 @@ Result<PacketSent> Client::send(const Wish& wish, Fd& socket) {
   request.number = wish.number;
   request.role = wish.role;
   request.relay = wish.relay;
+  request.keys = wish.keys;
   request.context = Text<sizeof request.context>(wish.context);
   request.host = Text<sizeof request.host>(wish.host);
-  const Header header = header_of(request);
-  auto sent =
-      send_packet(channel_.get(), std::as_bytes(std::span(&header, 1)), std::as_bytes(std::span(&request, 1)), socket);
-  if (!sent) return fail_errno(sent.error().code, "the handshake service is gone");
-  if (*sent == PacketSent::kSent) socket.reset();
+  auto sent = send_body(channel_, request, socket);
+  if (sent && *sent == PacketSent::kSent) socket.reset();
   return sent;
 }
 
-Result<std::optional<Reply>> Client::take() {
+Result<PacketSent> Client::record(std::uint64_t connection, std::span<const std::byte> octets, const Fd& fd) {
+  Record record;
+  if (octets.size() > record.octets.size()) return fail("a record of {} octets", octets.size());
+  record.connection = connection;
+  record.bytes = static_cast<std::uint32_t>(octets.size());
+  std::ranges::copy(octets, record.octets.begin());
+  return send_body(channel_, record, fd);
+}
+
+Result<PacketSent> Client::sent(std::uint64_t connection, const Fd& fd) {
+  return send_body(channel_, Sent{.connection = connection}, fd);
+}
+
+Result<PacketSent> Client::renew(std::uint64_t connection, Renew::Which which) {
+  return send_body(channel_, Renew{.connection = connection, .which = which}, Fd());
+}
+
+Result<PacketSent> Client::gone(std::uint64_t connection) {
+  return send_body(channel_, Gone{.connection = connection}, Fd());
+}
+
+// One message from the channel, to where it belongs.
+Result<Client::Took> Client::take() {
   Header header;
   std::array<std::byte, kMaxBodyBytes> body;
   auto receipt = receive_packet(channel_.get(), std::as_writable_bytes(std::span(&header, 1)), body);
   if (!receipt) return fail_errno(receipt.error().code, "the handshake service is gone");
-  if (receipt->outcome == PacketReceipt::Outcome::kWouldBlock) return std::nullopt;
+  if (receipt->outcome == PacketReceipt::Outcome::kWouldBlock) return Took::kNothing;
   if (receipt->outcome == PacketReceipt::Outcome::kClosed)
     return std::unexpected(Error{"the handshake service has closed the channel", ECONNRESET});
   if (receipt->cut) return fail("the handshake service sent more than any message has");
-  auto answer = parse<Answer>(header, body, receipt->bytes);
+  if (receipt->bytes >= sizeof header && header.kind == Kind::kInstruction) {
+    const auto instruction = parse<Instruction>(header, body, receipt->bytes);
+    if (!instruction || receipt->descriptors != 0) return fail("the handshake service broke the contract");
+    instructions_.push_back(*instruction);
+    return Took::kSomething;
+  }
+  const auto answer = parse<Answer>(header, body, receipt->bytes);
   if (!answer) return fail("the handshake service broke the contract: {}", answer.error().what);
   if (receipt->descriptors_cut)
     return std::unexpected(Error{"the answer's descriptor does not fit this process's limit (RLIMIT_NOFILE)", EMFILE});
   if (receipt->descriptors != (answer->outcome == Outcome::kDone ? 1u : 0u))
     return fail("the handshake service sent {} descriptors with an answer", receipt->descriptors);
-  return Reply{*answer, std::move(receipt->descriptor)};
+  replies_.push_back({*answer, std::move(receipt->descriptor)});
+  return Took::kSomething;
 }
 
-Result<std::optional<Reply>> Client::receive() {
-  if (kept_.empty()) return take();
-  Reply first = std::move(kept_.front());
-  kept_.pop_front();
+// Until there is one of the kind that `queue` holds, or nothing is left to read.
+template <typename T>
+Result<std::optional<T>> Client::next(std::deque<T>& queue) {
+  while (queue.empty()) {
+    const auto took = take();
+    if (!took) return std::unexpected(took.error());
+    if (*took == Took::kNothing) return std::nullopt;
+  }
+  std::optional<T> first(std::move(queue.front()));
+  queue.pop_front();
   return first;
 }
+
+Result<std::optional<Reply>> Client::receive() { return next(replies_); }
+Result<std::optional<Instruction>> Client::instruction() { return next(instructions_); }
 
 Result<Reply> Client::secure(const Wish& wish, Fd socket, milliseconds timeout) {
   const auto deadline = Clock::now() + timeout;
@@ -95,13 +142,15 @@ Result<Reply> Client::secure(const Wish& wish, Fd socket, milliseconds timeout) 
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       sent = *outcome == PacketSent::kSent;
     }
-    auto reply = take();
-    if (!reply) return std::unexpected(std::move(reply.error()));
-    if (*reply) {
-      if (sent && (*reply)->answer.number == wish.number) return std::move(**reply);
-      kept_.push_back(std::move(**reply));
-      continue;
+    const auto took = take();
+    if (!took) return std::unexpected(took.error());
+    const auto ours = std::ranges::find(replies_, wish.number, [](const Reply& reply) { return reply.answer.number; });
+    if (sent && ours != replies_.end()) {
+      Reply reply = std::move(*ours);
+      replies_.erase(ours);
+      return reply;
     }
+    if (*took == Took::kSomething) continue;
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
     if (left <= milliseconds(0))
       return std::unexpected(Error{"the handshake service has not answered in time", ETIMEDOUT});

@@ -1,12 +1,14 @@
 // Client: a program's end of the channel to a handshake service (handoff/wire.h has the contract). For programs that
 // want TLS connections and no TLS library: the private key stays in the service. One thread at a time.
 //
-// With a loop of one's own: poll fd() for input, then receive() until it gives nothing. Without: secure().
+// With a loop of one's own: poll fd() for input, then receive() (and instruction(), where keys are
+// kept) until it gives nothing. Without: secure().
 #pragma once
 
 #include <chrono>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -22,6 +24,7 @@ struct Wish {
   std::uint64_t number = 0;  // tells answers apart
   Role role = Role::kAccept;
   Relay relay = Relay::kRefused;
+  Keys keys = Keys::kForget;
   std::string_view context;
   std::string_view host;
 };
@@ -53,12 +56,25 @@ class Client {
   // timeout (Error::code ETIMEDOUT) the answer may still come, to receive().
   [[nodiscard]] Result<Reply> secure(const Wish& wish, Fd socket, std::chrono::milliseconds timeout);
 
+  // ---- after the handover, for connections with Keys::kKeep (Answer::connection); wire.h says when. Without waiting,
+  // as send(). fd: the connection, lent.
+  [[nodiscard]] Result<PacketSent> record(std::uint64_t connection, std::span<const std::byte> octets, const Fd& fd);
+  [[nodiscard]] Result<PacketSent> sent(std::uint64_t connection, const Fd& fd);
+  [[nodiscard]] Result<PacketSent> renew(std::uint64_t connection, Renew::Which which);
+  [[nodiscard]] Result<PacketSent> gone(std::uint64_t connection);
+  // As receive(), for what the service says of connections.
+  [[nodiscard]] Result<std::optional<Instruction>> instruction();
+
  private:
   explicit Client(Fd channel) : channel_(std::move(channel)) {}
-  [[nodiscard]] Result<std::optional<Reply>> take();
+  enum class Took : std::uint8_t { kSomething, kNothing };
+  [[nodiscard]] Result<Took> take();
+  template <typename T>
+  [[nodiscard]] Result<std::optional<T>> next(std::deque<T>& queue);
 
   Fd channel_;
-  std::deque<Reply> kept_;  // at most as many as were sent
+  std::deque<Reply> replies_;             // that came, at most as many as were asked for
+  std::deque<Instruction> instructions_;  // likewise
 };
 
 }  // namespace ktrunk::handoff

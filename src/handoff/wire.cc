@@ -39,6 +39,8 @@ Status check_values(const Request& request) {
     return fail("role {} is unknown", static_cast<unsigned>(request.role));
   if (!within(request.relay, Relay::kRefused, Relay::kAllowed))
     return fail("relay {} is unknown", static_cast<unsigned>(request.relay));
+  if (!within(request.keys, Keys::kForget, Keys::kKeep))
+    return fail("keys {} is unknown", static_cast<unsigned>(request.keys));
   if (!all_zero(request.reserved)) return fail("reserved octets are not zero");
   if (!ends(request.context) || !ends(request.host)) return fail("a text without end");
   return {};
@@ -53,6 +55,32 @@ Status check_values(const Answer& answer) {
   if (!all_zero(answer.reserved)) return fail("reserved octets are not zero");
   const bool names_end = std::ranges::all_of(answer.names, [](const auto& name) { return ends(name); });
   if (!ends(answer.cipher) || !ends(answer.alpn) || !names_end || !ends(answer.what)) return fail("a text without end");
+  return {};
+}
+
+Status check_values(const Record& record) {
+  if (record.bytes > record.octets.size()) return fail("a record of {} octets", record.bytes);
+  if (!all_zero(record.reserved)) return fail("reserved octets are not zero");
+  return {};
+}
+
+Status check_values(const Sent&) { return {}; }
+
+Status check_values(const Renew& renew) {
+  if (!within(renew.which, Renew::Which::kTransmit, Renew::Which::kReceive))
+    return fail("direction {} is unknown", static_cast<unsigned>(renew.which));
+  if (!all_zero(renew.reserved)) return fail("reserved octets are not zero");
+  return {};
+}
+
+Status check_values(const Gone&) { return {}; }
+
+Status check_values(const Instruction& instruction) {
+  if (!within(instruction.what, Instruction::What::kReceive, Instruction::What::kClose))
+    return fail("instruction {} is unknown", static_cast<unsigned>(instruction.what));
+  if (instruction.bytes > instruction.octets.size()) return fail("an instruction of {} octets", instruction.bytes);
+  if (!all_zero(instruction.reserved)) return fail("reserved octets are not zero");
+  if (!ends(instruction.why)) return fail("a text without end");
   return {};
 }
 

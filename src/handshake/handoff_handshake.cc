@@ -51,6 +51,7 @@ handoff::Answer agreed(const handoff::Request& request, const Negotiated& negoti
   answer.version = negotiated.version == ktls::Version::kTls13 ? handoff::Version::kTls13 : handoff::Version::kTls12;
   answer.session = negotiated.resumed ? handoff::Session::kResumed : handoff::Session::kFull;
   answer.cipher = Text<sizeof answer.cipher>(negotiated.cipher);
+  answer.alpn = Text<sizeof answer.alpn>(negotiated.alpn);
   if (negotiated.peer) put_names(*negotiated.peer, answer);
   return answer;
 }

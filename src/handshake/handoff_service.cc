@@ -59,6 +59,12 @@ Result<std::unique_ptr<HandoffService>> HandoffService::create(EventLoop& loop, 
                                                                ktls::Kernel& kernel) {
   std::unique_ptr<HandoffService> made(new HandoffService(loop, config, std::move(path), limits, kernel));
   if (auto status = made->reload(); !status) return std::unexpected(std::move(status.error()));
+  auto keys = HandoffKeys::create(loop, made->support_, kernel, config.limits.max_connections,
+                                  [self = made.get()](ClientKey key, const handoff::Instruction& instruction) {
+                                    self->instruct(key, instruction);
+                                  });
+  if (!keys) return std::unexpected(std::move(keys.error()));
+  made->keys_ = std::move(*keys);
   if (auto status = made->open(); !status) return std::unexpected(std::move(status.error()));
   return made;
 }
@@ -126,7 +132,7 @@ void HandoffService::accepted(Fd channel) {
 }
 
 bool HandoffService::may_take(const Client& client) const {
-  return client.in_progress + client.answers.size() < limits_.requests_per_client &&
+  return client.in_progress + client.outgoing.size() < limits_.requests_per_client &&
          handshakes_.size() < config_.limits.handshakes;
 }
 
@@ -141,22 +147,52 @@ void HandoffService::read(ClientKey key) {
     if (found == clients_.end()) return;
     if (!may_take(found->second)) return mind_reading();
     handoff::Header header;
-    std::array<std::byte, handoff::kMaxBodyBytes> body;
+    Body body;
     auto receipt = receive_packet(found->second.channel.get(), std::as_writable_bytes(std::span(&header, 1)), body);
     if (!receipt) return drop(key, receipt.error().what);
     if (receipt->outcome == PacketReceipt::Outcome::kWouldBlock) return;
     if (receipt->outcome == PacketReceipt::Outcome::kClosed) return drop(key, {});
     if (receipt->cut) return drop(key, "a packet longer than any message");
-    const auto request = handoff::parse<handoff::Request>(header, body, receipt->bytes);
-    if (!request) return drop(key, request.error().what);
-    if (receipt->descriptors == 0 && receipt->descriptors_cut) {
-      answer(key, refusal(*request, "no room for the descriptor: raise the service's limit on open files"), Fd());
-      continue;
-    }
-    if (receipt->descriptors != 1 || receipt->descriptors_cut)
-      return drop(key, fmt::format("{} descriptors with a request, not 1", receipt->descriptors));
-    begin(key, *request, std::move(receipt->descriptor));
+    take_packet(key, header, body, *receipt);
   }
+}
+
+void HandoffService::take_packet(ClientKey key, const handoff::Header& header, const Body& body,
+                                 PacketReceipt& receipt) {
+  if (receipt.bytes < sizeof header) return drop(key, "a packet that is no message");
+  if (header.kind == handoff::Kind::kRequest)
+    return take<handoff::Request>(key, header, body, receipt, [&](const handoff::Request& request, Fd socket) {
+      if (!socket.valid())
+        return answer(key, refusal(request, "no room for the descriptor: raise the service's limit on open files"),
+                      Fd());
+      begin(key, request, std::move(socket));
+    });
+  if (header.kind == handoff::Kind::kRecord)
+    return take<handoff::Record>(key, header, body, receipt, [&](const handoff::Record& record, const Fd& socket) {
+      keys_->record(key, record, socket);
+    });
+  if (header.kind == handoff::Kind::kSent)
+    return take<handoff::Sent>(key, header, body, receipt, [&](const handoff::Sent& sent, Fd socket) {
+      keys_->sent(key, sent, std::move(socket));
+    });
+  if (header.kind == handoff::Kind::kRenew)
+    return take<handoff::Renew>(key, header, body, receipt,
+                                [&](const handoff::Renew& renew, const Fd&) { keys_->renew(key, renew); });
+  take<handoff::Gone>(key, header, body, receipt,
+                      [&](const handoff::Gone& gone, const Fd&) { keys_->gone(key, gone.connection); });
+}
+
+// One message, if it keeps the contract; else the client's end. A descriptor that came, but that this process has no
+// room for, is none in use().
+template <typename T, typename Use>
+void HandoffService::take(ClientKey key, const handoff::Header& header, const Body& body, PacketReceipt& receipt,
+                          Use use) {
+  const auto message = handoff::parse<T>(header, body, receipt.bytes);
+  if (!message) return drop(key, message.error().what);
+  const bool no_room = T::kDescriptors == 1 && receipt.descriptors == 0 && receipt.descriptors_cut;
+  if (!no_room && (receipt.descriptors != T::kDescriptors || receipt.descriptors_cut))
+    return drop(key, fmt::format("{} descriptors with a message that has {}", receipt.descriptors, T::kDescriptors));
+  use(*message, std::move(receipt.descriptor));
 }
 
 void HandoffService::begin(ClientKey key, const handoff::Request& request, Fd socket) {
@@ -172,7 +208,7 @@ void HandoffService::begin(ClientKey key, const handoff::Request& request, Fd so
   auto handshake = HandoffHandshake::begin(settings_, *context, request, std::move(socket),
                                            [this, number](HandedBack result) { done(number, std::move(result)); });
   if (!handshake) return answer(key, refusal(request, handshake.error().what), Fd());
-  handshakes_.emplace(number, InProgress{key, std::move(*handshake)});
+  handshakes_.emplace(number, InProgress{key, request.keys, std::move(*handshake)});
   ++clients_.at(key).in_progress;
 }
 
@@ -181,6 +217,8 @@ void HandoffService::done(std::uint64_t number, HandedBack result) {
   const ClientKey key = ended.mapped().client;
   --clients_.at(key).in_progress;
   if (!result.relay) {
+    if (result.kernel && ended.mapped().keys == handoff::Keys::kKeep)
+      result.answer.connection = keys_->admit(key, std::move(result.kernel->secrets));
     answer(key, result.answer, result.kernel ? std::move(result.kernel->socket).release() : Fd());
     return mind_reading();
   }
@@ -206,20 +244,36 @@ Result<Fd> HandoffService::make_relay(TlsSession session, std::string name) {
   return std::move(made->workers_end);
 }
 
+template <typename T>
+bool HandoffService::enqueue(ClientKey key, const T& body, Fd descriptor) {
+  const auto found = clients_.find(key);
+  if (found == clients_.end()) return false;
+  const auto octets = std::as_bytes(std::span(&body, 1));
+  found->second.outgoing.push_back({handoff::header_of(body), {octets.begin(), octets.end()}, std::move(descriptor)});
+  return true;
+}
+
 void HandoffService::answer(ClientKey key, const handoff::Answer& answer, Fd connection) {
-  clients_.at(key).answers.emplace_back(answer, std::move(connection));
-  flush(key);
+  if (enqueue(key, answer, std::move(connection))) flush(key);
+}
+
+// Not at once: it is said in the middle of work on the connection, which a client that is gone would take away.
+void HandoffService::instruct(ClientKey key, const handoff::Instruction& instruction) {
+  if (!enqueue(key, instruction, Fd())) return;
+  clients_.at(key).retry = loop_.after({}, [this, key] {
+    flush(key);
+    mind_reading();
+  });
 }
 
 void HandoffService::flush(ClientKey key) {
   const auto found = clients_.find(key);
   if (found == clients_.end()) return;
   Client& client = found->second;
-  while (!client.answers.empty()) {
-    const auto& [answer, connection] = client.answers.front();
-    const handoff::Header header = handoff::header_of(answer);
-    const auto sent = send_packet(client.channel.get(), std::as_bytes(std::span(&header, 1)),
-                                  std::as_bytes(std::span(&answer, 1)), connection);
+  while (!client.outgoing.empty()) {
+    const Outgoing& next = client.outgoing.front();
+    const auto sent =
+        send_packet(client.channel.get(), std::as_bytes(std::span(&next.header, 1)), next.body, next.descriptor);
     if (!sent) return drop(key, {});
     if (*sent == PacketSent::kWouldBlock) {
       client.retry = loop_.after(kRetry, [this, key] {
@@ -228,7 +282,7 @@ void HandoffService::flush(ClientKey key) {
       });
       return;
     }
-    client.answers.pop_front();
+    client.outgoing.pop_front();
   }
 }
 
@@ -236,6 +290,7 @@ void HandoffService::drop(ClientKey key, std::string_view why) {
   if (!why.empty()) log::warn("{}: a client broke the contract and was closed: {}", path_, why);
   const auto gone = clients_.extract(key);
   std::erase_if(handshakes_, [key](const auto& each) { return each.second.client == key; });
+  keys_->client_gone(key);
   if (listener_) listener_->resume();
   mind_reading();
 }

@@ -4,9 +4,11 @@
 // event loop. It binds none of the listeners and connects to none of the trunks: sockets come from its clients.
 //
 // What a client can cost is bounded: so many clients, so many requests of each that are not answered yet (the next wait
-// in its socket), limits.handshakes of all together, limits.handshake for each, limits.max_connections relays.
+// in its socket), limits.handshakes of all together, limits.handshake for each, limits.max_connections relays, as many
+// connections whose keys are kept.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -15,15 +17,18 @@
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
+#include "base/packet.h"
 #include "base/result.h"
 #include "config/config.h"
 #include "handoff/wire.h"
 #include "handshake/closing.h"
 #include "handshake/contexts.h"
 #include "handshake/handoff_handshake.h"
+#include "handshake/handoff_keys.h"
 #include "handshake/relay.h"
 #include "ktls/kernel.h"
 #include "ktls/support.h"
@@ -59,18 +64,26 @@ class HandoffService {
   [[nodiscard]] std::size_t clients() const { return clients_.size(); }
   [[nodiscard]] std::size_t in_progress() const { return handshakes_.size(); }
   [[nodiscard]] std::size_t relays() const { return relays_.size(); }
+  [[nodiscard]] std::size_t kept() const { return keys_->connections(); }  // connections whose keys we keep
 
  private:
-  using ClientKey = std::uint64_t;
+  using ClientKey = HandoffKeys::ClientKey;
+  using Body = std::array<std::byte, handoff::kMaxBodyBytes>;
+  struct Outgoing {
+    handoff::Header header;
+    std::vector<std::byte> body;
+    Fd descriptor;
+  };
   struct Client {
     Fd channel;
     std::size_t in_progress = 0;
-    std::deque<std::pair<handoff::Answer, Fd>> answers;  // that its channel has not taken yet
+    std::deque<Outgoing> outgoing;  // what its channel has not taken yet
     EventLoop::Watch watch;
     EventLoop::Timer retry;
   };
   struct InProgress {
     ClientKey client = 0;
+    handoff::Keys keys = handoff::Keys::kForget;
     std::unique_ptr<HandoffHandshake> handshake;
   };
 
@@ -85,7 +98,13 @@ class HandoffService {
   void begin(ClientKey key, const handoff::Request& request, Fd socket);
   void done(std::uint64_t handshake, HandedBack result);
   [[nodiscard]] Result<Fd> make_relay(TlsSession session, std::string name);
+  void take_packet(ClientKey key, const handoff::Header& header, const Body& body, PacketReceipt& receipt);
+  template <typename T, typename Use>
+  void take(ClientKey key, const handoff::Header& header, const Body& body, PacketReceipt& receipt, Use use);
+  template <typename T>
+  [[nodiscard]] bool enqueue(ClientKey key, const T& body, Fd descriptor);
   void answer(ClientKey key, const handoff::Answer& answer, Fd connection);
+  void instruct(ClientKey key, const handoff::Instruction& instruction);
   void flush(ClientKey key);
   void drop(ClientKey key, std::string_view why);
 
@@ -100,6 +119,7 @@ class HandoffService {
   bool bound_ = false;
   std::unique_ptr<Listener> listener_;
   std::uint64_t next_key_ = 1;  // of clients, handshakes and relays
+  std::unique_ptr<HandoffKeys> keys_;
   std::unordered_map<ClientKey, Client> clients_;
   std::unordered_map<std::uint64_t, InProgress> handshakes_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Relay>> relays_;

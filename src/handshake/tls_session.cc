@@ -180,6 +180,10 @@ TlsSession::Step TlsSession::State::finish() {
   negotiated.version = SSL_version(ssl.get()) == TLS1_3_VERSION ? ktls::Version::kTls13 : ktls::Version::kTls12;
   negotiated.cipher = SSL_get_cipher_name(ssl.get());
   negotiated.resumed = SSL_session_reused(ssl.get()) == 1;
+  const unsigned char* alpn = nullptr;
+  unsigned alpn_bytes = 0;
+  SSL_get0_alpn_selected(ssl.get(), &alpn, &alpn_bytes);
+  for (unsigned i = 0; i < alpn_bytes; ++i) negotiated.alpn.push_back(static_cast<char>(alpn[i]));
   if (verified) negotiated.peer = read_identity(certificate);
   // A resumed session brings the certificate of its first handshake, which nothing has compared with this name yet.
   if (role == Role::kConnect && (!verified || !peer_matches(certificate))) {

@@ -47,6 +47,7 @@ struct HandshakeFailure {
 struct Negotiated {
   ktls::Version version = ktls::Version::kTls13;
   std::string cipher;  // OpenSSL's name, "TLS_AES_128_GCM_SHA256"
+  std::string alpn;    // the application protocol (RFC 7301); empty: none was agreed on
   bool resumed = false;
   std::optional<PeerIdentity> peer;  // set when the peer showed a certificate that was verified
 };

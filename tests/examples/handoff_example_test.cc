@@ -57,7 +57,9 @@ TEST_F(HandoffExampleTest, AcceptsFromOpensslAndGnutls) {
   const Address address = *Address::from_ip(ip_, free_address().port());
   std::optional<Process> server;
   ASSERT_NO_FATAL_FAILURE(launch(server, command({"accept", socket_, "edge", address.text()}), "listening"));
-  for (const auto& client_command : {openssl_client(address), gnutls_client(address)}) {
+  auto openssl = openssl_client(address);
+  openssl.insert(openssl.end(), {"-alpn", "sip/2"});
+  for (const auto& client_command : {openssl, gnutls_client(address)}) {
     KTRUNK_REQUIRE(missing(client_command));
     const auto client = Conversation::start(client_command);
     ASSERT_NE(client, nullptr);
@@ -71,6 +73,7 @@ TEST_F(HandoffExampleTest, AcceptsFromOpensslAndGnutls) {
     EXPECT_TRUE(client->ends_with(0));
   }
   EXPECT_THAT(server->output(), HasSubstr(kWhere));
+  EXPECT_THAT(server->output(), HasSubstr("protocol: sip/2"));
   EXPECT_THAT(server->output(), Not(HasSubstr("failed")));
 }
 

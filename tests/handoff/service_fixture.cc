@@ -71,16 +71,30 @@ std::pair<Fd, Fd> HandoffServiceTest::tcp_pair() {
   return {(*near)->take(), std::move(*far)};
 }
 
-handoff::Reply HandoffServiceTest::reply(handoff::Client& client) {
+namespace {
+
+// What `next` gives, once it gives something.
+template <typename Next>
+auto wait_for(handoff::Client& client, Next next) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (std::chrono::steady_clock::now() < deadline) {
-    auto got = client.receive();
+    auto got = next();
     if (!got) throw std::runtime_error(got.error().what);
     if (*got) return std::move(**got);
     pollfd wait{client.fd(), POLLIN, 0};
     (void)::poll(&wait, 1, 100);
   }
-  throw std::runtime_error("no answer came");
+  throw std::runtime_error("nothing came");
+}
+
+}  // namespace
+
+handoff::Reply HandoffServiceTest::reply(handoff::Client& client) {
+  return wait_for(client, [&] { return client.receive(); });
+}
+
+handoff::Instruction HandoffServiceTest::instruction(handoff::Client& client) {
+  return wait_for(client, [&] { return client.instruction(); });
 }
 
 void HandoffServiceTest::send(handoff::Client& client, const handoff::Wish& wish, Fd socket) {

@@ -40,6 +40,7 @@ class HandoffServiceTest : public testing::Test {
   [[nodiscard]] static std::pair<Fd, Fd> tcp_pair();
   // The next answer; fatal when none comes.
   [[nodiscard]] static handoff::Reply reply(handoff::Client& client);
+  [[nodiscard]] static handoff::Instruction instruction(handoff::Client& client);
   static handoff::Wish accept_wish(std::uint64_t number = 1) {
     return {.number = number, .role = handoff::Role::kAccept, .relay = handoff::Relay::kAllowed, .context = "edge"};
   }

@@ -125,6 +125,42 @@ TEST_F(HandoffHostileTest, GarbageEndsItsSender) {
   expect_serves();
 }
 
+TEST_F(HandoffHostileTest, ConnectionsThatAreNotItsOwnAreRefused) {
+  start();
+  auto client = this->client();
+  const Fd something(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const std::uint64_t connection : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1} << 32, UINT64_MAX}) {
+    const std::array<std::byte, 5> octets{std::byte{24}};
+    ASSERT_TRUE(client.record(connection, octets, something));
+    ASSERT_TRUE(client.sent(connection, something));
+    ASSERT_TRUE(client.renew(connection, handoff::Renew::Which::kTransmit));
+    ASSERT_TRUE(client.gone(connection));
+    for (const auto what : {handoff::Instruction::What::kClose, handoff::Instruction::What::kClose,
+                            handoff::Instruction::What::kCannotRenew}) {
+      const auto instruction = this->instruction(client);
+      EXPECT_EQ(instruction.what, what);
+      EXPECT_EQ(instruction.connection, connection);
+    }
+  }
+  const auto with = [&](auto body, std::size_t descriptors) {
+    const Header header = handoff::header_of(body);
+    std::vector<std::byte> packet(sizeof header + sizeof body);
+    std::memcpy(packet.data(), &header, sizeof header);
+    std::memcpy(packet.data() + sizeof header, &body, sizeof body);
+    expect_ended(packet, descriptors);
+    expect_ended(std::span(packet).first(packet.size() - 1), descriptors);
+  };
+  with(handoff::Record{}, 0);
+  with(handoff::Record{}, 2);
+  with(handoff::Record{.bytes = 16385}, 1);
+  with(handoff::Sent{}, 0);
+  with(handoff::Renew{}, 1);
+  with(handoff::Renew{.which = static_cast<handoff::Renew::Which>(2)}, 0);
+  with(handoff::Gone{}, 1);
+  with(handoff::Instruction{}, 0);
+  expect_serves();
+}
+
 TEST_F(HandoffHostileTest, OtherDescriptorsThanTcpAreRefused) {
   start();
   auto client = this->client();

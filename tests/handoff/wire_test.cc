@@ -83,7 +83,8 @@ TEST(HandoffWire, RefusesUnknownValues) {
   EXPECT_TRUE(broken_request([](Request& r) { r.role = static_cast<Role>(0); }));
   EXPECT_TRUE(broken_request([](Request& r) { r.role = static_cast<Role>(3); }));
   EXPECT_TRUE(broken_request([](Request& r) { r.relay = static_cast<Relay>(2); }));
-  EXPECT_TRUE(broken_request([](Request& r) { r.reserved[5] = 1; }));
+  EXPECT_TRUE(broken_request([](Request& r) { r.keys = static_cast<Keys>(2); }));
+  EXPECT_TRUE(broken_request([](Request& r) { r.reserved.back() = 1; }));
   EXPECT_TRUE(broken_request([](Request& r) { r.context.bytes.fill('x'); }));
   EXPECT_TRUE(broken_request([](Request& r) { r.host.bytes.fill('x'); }));
   const auto broken_answer = [](auto change) {
