@@ -268,9 +268,12 @@ class Reloading : public ProcessesTest {
   // Every process, as good as certainly: they share the listener.
   testing::AssertionResult shows(const std::string& name) {
     for (int i = 0; i < 12; ++i) {
-      const auto stream =
+      auto stream =
           TlsStream::connect(address_, {.ca = authority_.file(), .server_name = name, .verify_name = name}, kLong);
       if (!stream) return testing::AssertionFailure() << stream.error().what;
+      // Not closed before it is ktrunkd's workers'.
+      SipStream sip(std::move(*stream));
+      if (auto answered = answers(sip, options_to_us(), 200); !answered) return answered;
     }
     return testing::AssertionSuccess();
   }
