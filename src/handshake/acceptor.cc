@@ -104,7 +104,7 @@ Listener::Room Acceptor::make_room() {
 void Acceptor::refused(const std::string& owner, const Address& peer, const std::string& why) {
   settings_.stats.refused.add();
   if (const auto end = refusals_.line(peer, Clock::now()))
-    log::warn("{}: connection from {} refused: {}{}", owner, peer.text(), why, *end);
+    log::warn("{}: connection with {} refused: {}{}", owner, peer.text(), why, *end);
 }
 
 }  // namespace ktrunk::handshake

@@ -130,6 +130,34 @@ TEST_F(EventLoopTest, ATimerThatSetsItselfAgainLeavesTheTurn) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST_F(EventLoopTest, OneOfSeveralMayBeWokenAlone) {
+  const auto other = std::move(*EventLoop::create());
+  const Pair sockets = pair();
+  int calls = 0;
+  const auto count = [&](Ready) { ++calls; };
+  auto watch = loop_->watch(sockets.near.get(), Interest::kRead, count, EventLoop::Wakes::kOne);
+  auto others = other->watch(sockets.near.get(), Interest::kRead, count, EventLoop::Wakes::kOne);
+  ASSERT_TRUE(watch && others);
+  poke(sockets.far);
+  turn();
+  ASSERT_TRUE(other->turn(milliseconds(0)));
+  EXPECT_GE(calls, 1);
+  // Whoever stops watching leaves it to the other; whoever begins again sees what is there.
+  watch->set(Interest::kNothing);
+  others->set(Interest::kNothing);
+  calls = 0;
+  turn();
+  ASSERT_TRUE(other->turn(milliseconds(0)));
+  EXPECT_EQ(calls, 0);
+  others->set(Interest::kRead);
+  turn();
+  ASSERT_TRUE(other->turn(milliseconds(1000)));
+  EXPECT_EQ(calls, 1);
+  others->set(Interest::kReadWrite);
+  ASSERT_TRUE(other->turn(milliseconds(1000)));
+  EXPECT_EQ(calls, 2);
+}
+
 TEST_F(EventLoopTest, ADescriptorThatCannotBeWatchedIsAnError) {
   EXPECT_FALSE(loop_->watch(-1, Interest::kRead, [](Ready) {}));
   const Pair sockets = pair();

@@ -140,6 +140,25 @@ TEST_F(ProcessAdmissionTest, NewPeersGetInThroughACrowdAndOldOnesDoNotNotice) {
              stats.refused.read(), resident_kilobytes() - before, stats.in_progress.read());
 }
 
+TEST_F(ProcessAdmissionTest, WithoutDescriptorsAHandshakeInProgressMakesRoom) {
+  const Address tcp = free_address();
+  FakeSupervisor supervisor(base("handshake = \"60s\"") + plain(tcp));
+  supervisor.run();
+  std::vector<Fd> sockets;
+  for (int i = 0; i < 60; ++i) sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const Fd good(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  rlimit old{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit low{.rlim_cur = static_cast<rlim_t>(good.get()) + 10, .rlim_max = old.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  for (const Fd& socket : sockets) (void)::connect(socket.get(), address_.data(), address_.size());
+  const ipc::HandshakeStats& stats = supervisor.region().handshake();
+  EXPECT_TRUE(eventually([&] { return stats.refused.read() >= 30; })) << stats.refused.read();
+  EXPECT_EQ(::connect(good.get(), tcp.data(), tcp.size()), 0);
+  EXPECT_TRUE(supervisor.established().has_value());
+  EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
 TEST_F(ProcessAdmissionTest, AnAddressHasSoManyHandshakesInProgress) {
   FakeSupervisor supervisor(base("handshakes_per_address = 3\n"));
   supervisor.run();
