@@ -15,7 +15,7 @@ namespace ktrunk::handshake {
 struct TlsSession::State {
   enum class Phase : std::uint8_t { kHandshake, kDone, kRelay, kExported, kDetached, kFailed };
   struct FreeSsl {
-    void operator()(SSL* ssl) const { SSL_free(ssl); }
+    void operator()(SSL* session) const { SSL_free(session); }
   };
 
   explicit State(Fd connected)
