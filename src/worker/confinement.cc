@@ -6,6 +6,7 @@
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -69,6 +70,9 @@ Status add_rules(scmp_filter_ctx filter) {
   const scmp_arg_cmp not_executable{.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0};
   allow(SCMP_SYS(mmap), {not_executable});
   allow(SCMP_SYS(mprotect), {not_executable});
+  // What a bad record left on a socket; nothing else, and no keys (SOL_TLS).
+  allow(SCMP_SYS(getsockopt), {{.arg = 1, .op = SCMP_CMP_EQ, .datum_a = SOL_SOCKET, .datum_b = 0},
+                               {.arg = 2, .op = SCMP_CMP_EQ, .datum_a = SO_ERROR, .datum_b = 0}});
   // abort() signals the process itself.
   allow(SCMP_SYS(tgkill),
         {{.arg = 0, .op = SCMP_CMP_EQ, .datum_a = static_cast<scmp_datum_t>(::getpid()), .datum_b = 0}});

@@ -62,8 +62,9 @@ struct Connection {
   std::unique_ptr<ktls::AlertMessage> alert;  // what ends the stream, while in flight
   bool dirty = false;                         // on the list of those with something new to send
   bool gate_held = false;
-  bool overflowed = false;      // responses for it pile up beyond all bounds: it is to be closed as stalled
-  std::uint8_t last_alert = 0;  // what ends the stream: 0 is close_notify
+  std::uint8_t errors_of_receiving = 0;  // that a send has met
+  bool overflowed = false;               // responses for it pile up beyond all bounds: it is to be closed as stalled
+  std::uint8_t last_alert = 0;           // what ends the stream: 0 is close_notify
 
   [[nodiscard]] const ipc::ConnectionInfo& info() const { return slot->info; }
   // The block at the head of the queue is the kernel's.

@@ -62,7 +62,31 @@ void Process::on_handshake(Connection& connection, std::string_view octets, Cont
   } while (!octets.empty());
 }
 
+namespace {
+
+// A record that does not decrypt leaves its error on the socket, and the kernel refuses every send until it has been
+// read: also those that answer what came before, and the alert (net/tls/tls_sw.c, tls_err_abort).
+void read_error(const Connection& connection) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+}
+
+constexpr std::uint8_t kMostErrorsOfReceiving = 8;  // before a send is given up
+
+bool is_of_receiving(const Connection& connection, int result) {
+  return connection.info().record_layer == ipc::RecordLayerKind::kKernel &&
+         (result == -EBADMSG || result == -EMSGSIZE || result == -EINVAL);
+}
+
+}  // namespace
+
 void Process::on_send(Connection& connection, int result) {
+  if (is_of_receiving(connection, result) && connection.errors_of_receiving++ < kMostErrorsOfReceiving) {
+    read_error(connection);
+    fault(connection, ipc::FaultReason::kBadRecord, -result);  // the one who receives may not be told again
+    result = -EAGAIN;                                          // nothing has gone: once more
+  }
   const Sender::Sent sent = sender_.completed(connection, result, now_);
   if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});
   if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {
@@ -134,6 +158,7 @@ void Process::end_stream(Connection& connection) {
     return release_if_done(connection);
   }
   const bool orderly = connection.last_alert == 0;
+  if (!orderly) read_error(connection);
   connection.alert =
       std::make_unique<ktls::AlertMessage>(ktls::Alert{orderly ? ktls::AlertLevel::kWarning : ktls::AlertLevel::kFatal,
                                                        static_cast<ktls::AlertDescription>(connection.last_alert)});
