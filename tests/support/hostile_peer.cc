@@ -303,6 +303,7 @@ Result<std::string> HostilePeer::read_some(milliseconds timeout) {
     if (!is(**record, ktls::RecordType::kAlert)) continue;
     const ktls::Alert alert = alert_of((*record)->payload);
     if (alert.description == ktls::AlertDescription::kCloseNotify) return std::string();
+    if (!tls13_ && alert.level == ktls::AlertLevel::kWarning) continue;
     return fail("alert {}", ktls::alert_name(alert.description));
   }
 }

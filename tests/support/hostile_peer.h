@@ -65,7 +65,8 @@ class HostilePeer final : public ByteStream {
   [[nodiscard]] std::uint64_t key_updates_sent() const { return key_updates_sent_; }
   [[nodiscard]] std::uint64_t records_received() const { return records_received_; }
 
-  // ---- ByteStream: data alone. The end is close_notify; another alert or a FIN before it is an error.
+  // ---- ByteStream: data alone. The end is close_notify; another alert (but a warning in TLS 1.2) or a FIN before it
+  // is an error.
   [[nodiscard]] Result<std::string> read_some(milliseconds timeout = kPatience) override;
   Status write_all(std::string_view bytes, milliseconds timeout = kPatience) override;
   Status finish() override { return send_alert(ktls::AlertLevel::kWarning, ktls::AlertDescription::kCloseNotify); }

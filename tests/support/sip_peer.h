@@ -69,6 +69,7 @@ class SipStream {
   [[nodiscard]] Result<SipMessage> exchange(const SipMessage& request, milliseconds timeout = kPatience);
   [[nodiscard]] int crlfs_seen() const { return crlfs_; }
   [[nodiscard]] ByteStream& stream() { return *stream_; }
+  [[nodiscard]] std::unique_ptr<ByteStream> release() { return std::move(stream_); }  // octets not taken yet are lost
 
  private:
   std::unique_ptr<ByteStream> stream_;

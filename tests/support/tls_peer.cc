@@ -51,6 +51,12 @@ Result<Context> make_context(const TlsOptions& options, Side side) {
     return tls_failure("ciphersuites");
   if (options.tickets >= 0 && ::SSL_CTX_set_num_tickets(raw, static_cast<std::size_t>(options.tickets)) != 1)
     return tls_failure("tickets");
+  // Resumption of sessions with client certificates wants a context.
+  constexpr unsigned char kContext[] = "ktrunk tests";
+  if (side == Side::kServer) ::SSL_CTX_set_session_id_context(raw, kContext, sizeof kContext);
+  std::string ticket_key = options.ticket_key;  // the call takes it as changeable
+  if (!ticket_key.empty() && SSL_CTX_set_tlsext_ticket_keys(raw, ticket_key.data(), ticket_key.size()) != 1)
+    return tls_failure("ticket_key");
   if (options.keylog != nullptr) {
     SSL_CTX_set_app_data(raw, options.keylog);
     ::SSL_CTX_set_keylog_callback(raw, [](const SSL* session, const char* line) {
@@ -102,6 +108,8 @@ Result<std::unique_ptr<TlsStream>> establish(Fd socket, const TlsOptions& option
   if (!server_name.empty() &&
       ::SSL_ctrl(session, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, server_name.data()) != 1)
     return tls_failure("server name");
+  if (options.session != nullptr && ::SSL_set_session(session, options.session) != 1)
+    return tls_failure("SSL_set_session");
   if (!options.verify_name.empty()) {
     ::SSL_set_hostflags(session, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (::SSL_set1_host(session, options.verify_name.c_str()) != 1) return tls_failure("SSL_set1_host");

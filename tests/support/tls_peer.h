@@ -56,11 +56,13 @@ struct TlsOptions {
   std::string ca;  // when set, the peer must show a certificate that it signs
   int min_version = TLS1_2_VERSION;
   int max_version = TLS1_3_VERSION;
-  std::string ciphers;       // TLS 1.2
-  std::string ciphersuites;  // TLS 1.3
-  std::string server_name;   // client: sent as SNI
-  std::string verify_name;   // client: what the server's certificate must carry (needs ca)
-  int tickets = -1;          // server, TLS 1.3: session tickets after a handshake; -1: OpenSSL's own number
+  std::string ciphers;             // TLS 1.2
+  std::string ciphersuites;        // TLS 1.3
+  std::string server_name;         // client: sent as SNI
+  std::string verify_name;         // client: what the server's certificate must carry (needs ca)
+  int tickets = -1;                // server, TLS 1.3: session tickets after a handshake; -1: OpenSSL's own number
+  std::string ticket_key;          // server: 80 octets that seal session tickets, for servers that share theirs
+  SSL_SESSION* session = nullptr;  // client: to be resumed
   std::vector<std::string>* keylog = nullptr;  // the handshake's secrets, in the lines of SSLKEYLOGFILE
 };
 
@@ -84,6 +86,13 @@ class TlsStream final : public ByteStream {
   [[nodiscard]] std::string version() const;           // "TLSv1.3"
   [[nodiscard]] std::string cipher() const;            // OpenSSL's name
   [[nodiscard]] std::string peer_common_name() const;  // "" without a certificate
+  [[nodiscard]] bool resumed() const { return ::SSL_session_reused(session_.get()) == 1; }
+  // Client: the session as it is now; TLS 1.3 tickets come with the first octets that are read.
+  struct FreeSession {
+    void operator()(SSL_SESSION* session) const { ::SSL_SESSION_free(session); }
+  };
+  using Session = std::unique_ptr<SSL_SESSION, FreeSession>;
+  [[nodiscard]] Session session() const { return Session(::SSL_get1_session(session_.get())); }
   // TLS 1.3: sends a KeyUpdate at the next write (SSL_KEY_UPDATE_REQUESTED asks the peer for one too).
   Status key_update(int kind);
   [[nodiscard]] SSL* ssl() const { return session_.get(); }

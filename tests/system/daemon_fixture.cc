@@ -136,6 +136,7 @@ to = "absent"
                              edge_tcp_.text(), edge_udp_.text(), pbx_tls_listener_->address().text(), files.ca.file(),
                              files.edge.certificate, files.edge.key, pbx_tcp_listener_->address().text(),
                              pbx_udp_->address().text(), options.tables),
+       .workers = options.workers.value_or(2),
        .ktrunk_lines = options.ktrunk_lines,
        .env = {},
        .timeout = kLong});

@@ -78,6 +78,7 @@ class DaemonTest : public testing::Test {
     std::string limits;  // lines for [limits]
     std::string tables;  // more tables
     std::string ktrunk_lines;
+    std::optional<unsigned> workers;  // 2
   };
   // Fatal failure when it does not come up with its PBXs connected.
   void start(const Options& options = {});
