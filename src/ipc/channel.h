@@ -62,13 +62,15 @@ class Channel {
   template <Body T>
   [[nodiscard]] Status send(const T& body) {
     static_assert(T::kDescriptors == 0);
-    return enqueue(T::kKind, &body, sizeof body, Fd());
+    const T clean = without_padding(body);
+    return enqueue(T::kKind, &clean, sizeof clean, Fd());
   }
   // The same with a descriptor, which is given away: it is closed here once the peer's copy is on its way.
   template <Body T>
   [[nodiscard]] Status send(const T& body, Fd descriptor) {
     static_assert(T::kDescriptors == 1);
-    return enqueue(T::kKind, &body, sizeof body, std::move(descriptor));
+    const T clean = without_padding(body);
+    return enqueue(T::kKind, &clean, sizeof clean, std::move(descriptor));
   }
 
   // Sends what is queued; call it when the socket is writable. wants_write() tells whether to wait for that.
@@ -87,6 +89,14 @@ class Channel {
     std::vector<std::byte> body;
     Fd descriptor;
   };
+  // What lies between a body's members is whatever was in memory there, and must not leave the process.
+  template <Body T>
+  [[nodiscard]] static T without_padding(T body) {
+#if __has_builtin(__builtin_clear_padding)
+    __builtin_clear_padding(&body);
+#endif
+    return body;
+  }
   [[nodiscard]] Status enqueue(Kind kind, const void* body, std::size_t bytes, Fd descriptor);
 
   Fd socket_;

@@ -49,7 +49,8 @@ struct SlotWord {
 struct alignas(64) ConnectionSlot {
   std::atomic<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
   ConnectionInfo info;                 // writer: supervisor, before the word leaves kFree
-  // Data records received, for key limits; writer: home worker (the supervisor clears it between two lives).
+  // Records received, about (worker/receiver.cc says how), for key limits; writer: home worker (the supervisor clears
+  // it between two lives).
   std::atomic<std::uint64_t> records_received{0};
   alignas(64) SendGate gate;
 
