@@ -84,8 +84,9 @@ bool is_of_receiving(const Connection& connection, int result) {
 void Process::on_send(Connection& connection, int result) {
   if (is_of_receiving(connection, result) && connection.errors_of_receiving++ < kMostErrorsOfReceiving) {
     read_error(connection);
-    fault(connection, ipc::FaultReason::kBadRecord, -result);  // the one who receives may not be told again
-    result = -EAGAIN;                                          // nothing has gone: once more
+    // The one who receives may not be told again; but behind a KeyUpdate that is not answered yet, it judges.
+    if (!connection.control.unanswered()) fault(connection, ipc::FaultReason::kBadRecord, -result);
+    result = -EAGAIN;  // nothing has gone: once more
   }
   const Sender::Sent sent = sender_.completed(connection, result, now_);
   if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});

@@ -283,7 +283,11 @@ HostilePeer::End HostilePeer::receive_end(milliseconds timeout) {
     const auto record = receive(std::max(left, milliseconds(0)));
     if (!record) return {End::How::kError, {}, record.error()};
     if (!*record) return {End::How::kFin, {}, {}};
-    if (is(**record, ktls::RecordType::kAlert)) return {End::How::kAlert, alert_of((*record)->payload), {}};
+    if (is(**record, ktls::RecordType::kAlert)) {
+      const ktls::Alert alert = alert_of((*record)->payload);
+      const bool warning = !tls13_ && alert.level == ktls::AlertLevel::kWarning && alert != ktls::kCloseNotify;
+      if (!warning) return {End::How::kAlert, alert, {}};
+    }
     if (is(**record, ktls::RecordType::kApplicationData)) data_ += (*record)->payload;
   }
 }

@@ -50,7 +50,7 @@ TEST_P(Resumption, OfATrunkThatReconnects) {
     {
       Echo pbx(*pbx_tls_);
       EXPECT_TRUE(eventually([&] { return answers(calls, request_to("tls.test"), 200); }, kSoon)) << daemon_->log();
-      if (GetParam() == Tls::k13) {
+      if (GetParam() == Tls::k13 && kernel_records()) {  // in relay OpenSSL has them without being asked
         EXPECT_TRUE(eventually([&] { return handshakes("tickets") >= static_cast<std::uint64_t>(round); }, kSoon))
             << status().dump(2);
       }
