@@ -64,8 +64,9 @@ class Uas {
 
 class InteropTest : public testing::Test {
  protected:
-  // Fatal failure when ktrunkd does not come up with every trunk connected. Tables: further trunks, and the routes.
-  void start(const std::string& tables = "");
+  // Fatal failure when ktrunkd does not come up with every trunk connected. Tables: further trunks, and the routes;
+  // ktrunk_lines: more of [ktrunk].
+  void start(const std::string& tables = "", const std::string& ktrunk_lines = "");
   // A trunk "pbx" over TLS to this address, which gets every request that has no other route.
   [[nodiscard]] static std::string pbx_at(const Address& address);
   void TearDown() override;
