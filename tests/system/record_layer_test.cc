@@ -67,8 +67,10 @@ std::vector<Injection> records(Tls version) {
       {"close_notify", alert(AlertLevel::kWarning, kCloseNotify), Outcome::orderly(), {}, {}},
       {"fatal alert", alert(AlertLevel::kFatal, kHandshakeFailure), Outcome::ends("handshake_failure"), {}, {}},
       {"alert of one octet",
-       record(RecordType::kAlert, "\x02"),
-       version == Tls::k12 ? Outcome::carries_on()  // the other octet may follow
+       version == Tls::k12
+           ? in_order({record(RecordType::kAlert, "\x01"), record(RecordType::kAlert, "\x5a")})  // user_canceled
+           : record(RecordType::kAlert, "\x02"),
+       version == Tls::k12 ? Outcome::carries_on()  // the other octet follows
                            : Outcome::alert({kDecodeError}, "an alert record that is no alert"),
        Outcome::alert({kDecodeError, kUnexpectedMessage}, ""),
        {}},
