@@ -178,6 +178,8 @@ TEST_F(Rekey, OfAPeerThatTakesNothing) {
     unsigned whole = 0;
     while (peer->key_updates_received() == 0 || whole == 0) {
       const auto message = trunk.receive(kSoon);
+      // The KeyUpdate may be the last to come.
+      if (!message && whole > 0 && peer->key_updates_received() > 0) break;
       if (!message) return testing::AssertionFailure() << message.error().what << " after " << whole;
       if (message->body != body) return testing::AssertionFailure() << "not whole: " << message->text().substr(0, 500);
       ++whole;
