@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -60,8 +61,34 @@ class FakeKernel final : public ktls::Kernel {
     return 0;
   }
 
-  int get_option(int, int level, int name, void* value, socklen_t* length) override {
+  // So many records under the keys that a socket has now.
+  void carry(int fd, int name, std::uint64_t records) {
+    Set* keys = installed(fd, name);
+    if (keys == nullptr) return;
+    for (std::size_t i = 0; i < sizeof records; ++i) {
+      auto& octet = keys->value[keys->value.size() - 1 - i];
+      records += static_cast<unsigned char>(octet);
+      octet = static_cast<char>(records);
+      records >>= 8;
+    }
+  }
+  // What was set last; null when nothing was.
+  Set* installed(int fd, int name) {
+    const auto found = std::find_if(sets.rbegin(), sets.rend(), [&](const Set& set) {
+      return set.socket == inode(fd) && set.level == SOL_TLS && set.name == name;
+    });
+    return found == sets.rend() ? nullptr : &*found;
+  }
+
+  int get_option(int fd, int level, int name, void* value, socklen_t* length) override {
     if (calls++ == fail_call) return fail_with;
+    if (level == SOL_TLS) {
+      const Set* keys = installed(fd, name);
+      if (keys == nullptr) return EBUSY;
+      if (*length != keys->value.size()) return EINVAL;
+      std::memcpy(value, keys->value.data(), keys->value.size());
+      return 0;
+    }
     if (level == SOL_SOCKET && name == SO_PROTOCOL) {
       std::memcpy(value, &protocol, sizeof protocol);
     } else if (level == IPPROTO_TCP && name == TCP_INFO) {
