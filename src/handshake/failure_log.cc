@@ -31,7 +31,8 @@ std::optional<std::string> FailureLog::line(const Address& peer, Clock::time_poi
   }
   const AddressBlock address(peer);
   const auto known = by_address_.find(address);
-  if (known != by_address_.end() && now - known->second->said < period_) {
+  const bool in_period = known != by_address_.end() && now - known->second->said < period_;
+  if (in_period && known->second->lines >= lines_) {
     ++known->second->left_out;
     return std::nullopt;
   }
@@ -43,11 +44,16 @@ std::optional<std::string> FailureLog::line(const Address& peer, Clock::time_poi
   std::uint64_t of_this = 0;
   if (known != by_address_.end()) {
     of_this = std::exchange(known->second->left_out, 0);
-    known->second->said = now;
-    entries_.splice(entries_.end(), entries_, known->second);
+    if (in_period) {
+      ++known->second->lines;
+    } else {
+      known->second->said = now;
+      known->second->lines = 1;
+      entries_.splice(entries_.end(), entries_, known->second);
+    }
   } else {
     if (entries_.size() >= kMostAddresses) forget_first();
-    entries_.push_back({.address = address, .said = now, .left_out = 0});
+    entries_.push_back({.address = address, .said = now, .lines = 1, .left_out = 0});
     by_address_.emplace(address, std::prev(entries_.end()));
   }
   std::string end;

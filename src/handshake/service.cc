@@ -10,6 +10,7 @@ namespace ktrunk::handshake {
 namespace {
 
 constexpr std::chrono::seconds kFailureLinesEvery{1};  // of handshakes that failed, by address
+constexpr unsigned kFailureLines = 5;
 // Connections that the supervisor has not answered: beyond so many, peers wait in the backlog until it has.
 constexpr std::size_t kMostUnanswered = 1024;
 
@@ -40,7 +41,7 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
       timing_(timing),
       outlet_(std::move(outlet)),
       closing_(loop),
-      failures_(kFailureLinesEvery),
+      failures_(kFailureLinesEvery, kFailureLines),
       settings_{.loop = loop,
                 .config = config,
                 .record_layer = {config.record_layer, &support_, &kernel},

@@ -149,8 +149,7 @@ std::string explain_reason(const FailureFacts& facts, unsigned long error) {
   switch (ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0) {
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
       return "the peer sent no client certificate, and 'listen.verify_client' is \"require\": have the peer use one, "
-             "or "
-             "set \"optional\"";
+             "or set \"optional\"";
     case SSL_R_NO_SHARED_CIPHER:
       return fmt::format(
           "no shared cipher: none of the peer's cipher suites is among ours; check '{0}.ciphers' and "
@@ -162,6 +161,16 @@ std::string explain_reason(const FailureFacts& facts, unsigned long error) {
     case SSL_R_NO_SUITABLE_KEY_SHARE:
     case SSL_R_NO_SHARED_GROUPS:
       return fmt::format("no key exchange group in common with the peer; check '{}.groups'", keys);
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_VERSION_TOO_LOW:
+    case SSL_R_VERSION_TOO_HIGH:
+    case SSL_R_NO_PROTOCOLS_AVAILABLE:
+      return fmt::format(
+          "no TLS version in common: the peer offers none from '{0}.min_version' to '{0}.max_version' "
+          "(TLS 1.1 and older are never spoken)",
+          keys);
+    case SSL_R_WRONG_VERSION_NUMBER:
+      return "what the peer sent is not TLS";
     case SSL_R_NO_APPLICATION_PROTOCOL:
       return "the peer offers other protocols than \"sip/2\" by ALPN: have it offer that, or set 'listen.alpn' to "
              "\"off\"";

@@ -15,7 +15,7 @@ class DaemonConnections : public DaemonTest {};
 
 TEST_F(DaemonConnections, TwoHundredAtOnce) {
   constexpr std::size_t kMany = 200;
-  ASSERT_NO_FATAL_FAILURE(start());
+  ASSERT_NO_FATAL_FAILURE(start({.limits = "handshakes_per_address = 1000\nhandshake_rate = 1000"}));
   std::latch begin(kMany);
   std::vector<std::string> failures(kMany);
   std::vector<std::unique_ptr<SipStream>> streams(kMany);
