@@ -1,5 +1,6 @@
 #include "supervisor/control.h"
 
+#include <malloc.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -111,7 +112,11 @@ void Control::write(ClientPosition client) {
                               client->reply.size() - client->written, MSG_NOSIGNAL);
   if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (sent > 0) client->written += static_cast<std::size_t>(sent);
-  if (sent <= 0 || client->written == client->reply.size()) clients_.erase(client);
+  if (sent > 0 && client->written < client->reply.size()) return;
+  clients_.erase(client);
+  // A status of ten thousand connections is a document of megabytes, made of small pieces; nothing else here needs so
+  // much.
+  ::malloc_trim(0);
 }
 
 }  // namespace ktrunk::supervisor
