@@ -112,10 +112,14 @@ void serve(const handshake::TlsContext& context, Fd socket, unsigned children) {
 
   std::string data;
   std::size_t next = 0;
-  while (receive(connection->get(), data) && data.size() <= kMaxLine) {
+  while (receive(connection->get(), data)) {
     for (std::size_t end = 0; (end = data.find('\n')) != std::string::npos; data.erase(0, end + 1)) {
       if (::send(to_child[next++ % children].get(), data.data(), end + 1, MSG_NOSIGNAL) < 0)
         return std::perror("child");
+    }
+    if (data.size() > kMaxLine) {  // what is left has no end yet
+      std::puts("a line is too long");
+      break;
     }
   }
   to_child.clear();  // the children echo what they still have ...
