@@ -57,7 +57,7 @@ check_vm() {
   # Here, with the native speed, ctest asks the programs for their tests if it has not yet.
   "${command[@]}" --show-only >/dev/null
   printf 'scripts/vm --kernel %s %s' "$1" "${command[*]}" >"$folder/repeat"
-  scripts/vm --kernel "$1" --write "$folder" --timeout 2400 \
+  scripts/vm --kernel "$1" --write "$folder" --timeout 2400 --env "KTRUNK_TEST_SCALE=${KTRUNK_TEST_SCALE:-4}" \
     "${command[@]}" --no-tests=error --label-regex '^(kernel|system)$' --parallel 2 --output-junit "$folder/junit.xml"
 }
 check_vm_6_12() { check_vm 6.12; }
@@ -67,6 +67,7 @@ check_vm_newest() { check_vm newest; }
 without_shuffle() { if setarch -R true 2>/dev/null; then echo "setarch -R"; fi; }
 
 check_asan() {
+  export KTRUNK_TEST_SCALE="${KTRUNK_TEST_SCALE:-10}"
   export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}"
   export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
   build_preset asan
@@ -78,6 +79,7 @@ check_asan() {
 tsan_targets=(base_tests ipc_tests worker_tests shared_connection_tests handshake_process_tests)
 
 check_tsan() {
+  export KTRUNK_TEST_SCALE="${KTRUNK_TEST_SCALE:-10}"
   export TSAN_OPTIONS="${TSAN_OPTIONS:-second_deadlock_stack=1}"
   configure_preset tsan
   cmake --build --preset tsan --parallel "$(nproc)" --target "${tsan_targets[@]}"

@@ -160,9 +160,9 @@ void Connector::refused(std::uint64_t reference) {
 
 Connector::Replacing Connector::replace(std::uint64_t reference, ConnectionId connection) {
   for (Place& place : places_) {
-    if (place.old.is(reference, connection)) return Replacing::kBegun;  // done, even
+    if (place.old.is(reference, connection)) return Replacing::kUnderWay;  // done, even
     if (!place.up.is(reference, connection)) continue;
-    if (stopped_ || place.replacing) return Replacing::kBegun;
+    if (stopped_ || place.replacing) return Replacing::kUnderWay;
     place.up.id = connection;
     place.old = {};
     place.replacing = true;

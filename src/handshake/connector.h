@@ -47,8 +47,9 @@ class Connector {
   void lost(const ipc::Gone& gone);
   // There was no place for it.
   void refused(std::uint64_t reference);
-  // Makes a connection that takes the place of this one, which stays up until then. kUnknown: it has no place here.
-  enum class Replacing : std::uint8_t { kBegun, kUnknown };
+  // Makes a connection that takes the place of this one, which stays up until then. kUnderWay: that has been asked for
+  // before, or no connections are made any more; kUnknown: it has no place here.
+  enum class Replacing : std::uint8_t { kBegun, kUnderWay, kUnknown };
   [[nodiscard]] Replacing replace(std::uint64_t reference, ConnectionId connection);
   // What the next TLS handshake with this host may use.
   void remember(const std::string& host, Resumption resumption);

@@ -162,6 +162,7 @@ void Handshake::secured() {
     if (agreed.resumed) settings_.stats.resumed.add();
     if (origin_.role == ConnectionRole::kConnected) result.resumption = session_->resumption();
 
+    if (session_->socket_failed()) return give_up({"the peer ended the connection right after the handshake", EPIPE});
     auto choice = choose_record_layer(settings_.record_layer, *session_);
     if (!choice) {
       (void)session_->shutdown();

@@ -232,7 +232,10 @@ void Service::renew(const ipc::Renew& message) {
     return;
   if (info->role == ConnectionRole::kConnected) {
     Connector* its = connector(info->trunk);
-    if (its != nullptr && its->replace(message.reference, message.connection) == Connector::Replacing::kBegun) {
+    const auto replacing =
+        its != nullptr ? its->replace(message.reference, message.connection) : Connector::Replacing::kUnknown;
+    if (replacing == Connector::Replacing::kUnderWay) return;
+    if (replacing == Connector::Replacing::kBegun) {
       log::info("{}: its connection with {} has used up its keys, and is replaced", owner(*info), info->peer.text());
       return;
     }

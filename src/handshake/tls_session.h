@@ -127,6 +127,10 @@ class TlsSession {
   // Octets that OpenSSL has received and decrypted, or could without the socket: read() before polling.
   [[nodiscard]] bool has_pending() const;
 
+  // After kDone: the socket has failed while the last of the handshake was being sent, which OpenSSL does not mind; the
+  // peer is gone.
+  [[nodiscard]] bool socket_failed() const;
+
   // ---- for TicketReader: a client's, TLS 1.3, after into_kernel() or export_keys().
   // From now on OpenSSL reads from memory. The number of the record that it waits for; none when the session is not of
   // that kind.

@@ -119,6 +119,8 @@ TlsSession::IoResult TlsSession::update_keys(KeyUpdateRequest request) {
 
 const Error& TlsSession::io_error() const { return state_->io_error; }
 
+bool TlsSession::socket_failed() const { return state_->tapped.error != 0; }
+
 bool TlsSession::has_pending() const { return state_->ssl && SSL_has_pending(state_->ssl.get()) == 1; }
 
 Resumption TlsSession::resumption() const {
