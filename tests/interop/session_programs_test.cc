@@ -91,6 +91,29 @@ TEST_P(SessionPrograms, GnutlsUpdatesKeys) {
   EXPECT_THAT(tls_connections("carrier"), SizeIs(1));
 }
 
+TEST_P(SessionPrograms, OpensslUpdatesKeys) {
+  KTRUNK_REQUIRE(missing_program("openssl", "openssl"));
+  if (version() != "1.3") GTEST_SKIP() << "TLS 1.3 alone has KeyUpdate";
+  ASSERT_NO_FATAL_FAILURE(start());
+  const auto client = Conversation::start(openssl_client({}));
+  ASSERT_NE(client, nullptr);
+  ASSERT_NO_FATAL_FAILURE(ask(*client));
+  if (cannot_rekey(tls_connections("carrier"))) GTEST_SKIP() << "this kernel takes no second set of keys";
+  constexpr std::size_t kRounds = 10;
+  for (std::size_t i = 0; i < kRounds; ++i) {
+    ASSERT_TRUE(client->say(i % 2 == 0 ? "K\n" : "k\n"));  // K asks for ours too
+    const auto done = [&] {
+      const std::string output = client->output();
+      std::size_t count = 0;
+      for (std::size_t at = 0; (at = output.find("KEYUPDATE\n", at)) != std::string::npos; ++at) ++count;
+      return count == i + 1;
+    };
+    ASSERT_TRUE(eventually(done, kLong)) << client->output();
+    ASSERT_NO_FATAL_FAILURE(ask(*client)) << "round " << i;
+  }
+  EXPECT_THAT(tls_connections("carrier"), SizeIs(1));
+}
+
 TEST_P(SessionPrograms, OpensslResumesAcrossARestart) {
   KTRUNK_REQUIRE(missing_program("openssl", "openssl"));
   ASSERT_NO_FATAL_FAILURE(start("", "handshake_processes = 3"));
