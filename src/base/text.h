@@ -15,7 +15,7 @@ struct Text {
   std::array<char, N> bytes{};
 
   Text() = default;
-  explicit Text(std::string_view text) { std::memcpy(bytes.data(), text.data(), std::min(text.size(), N - 1)); }
+  explicit Text(std::string_view text) { std::copy_n(text.data(), std::min(text.size(), N - 1), bytes.data()); }
   [[nodiscard]] std::string_view view() const { return {bytes.data(), ::strnlen(bytes.data(), N - 1)}; }
 };
 
