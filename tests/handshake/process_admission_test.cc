@@ -305,7 +305,10 @@ TEST_F(ProcessAdmissionTest, SeveralProcessesShareSocketsAndTrunks) {
   EXPECT_FALSE(second->accept(milliseconds(100)));
   // The other goes on alone.
   (void)zero.hang_up();
-  for (int i = 0; i < 5; ++i) EXPECT_NE(connect_from("127.4.1.1"), nullptr);
+  for (int i = 0; i < 5; ++i) {
+    streams.push_back(connect_from("127.4.1.1"));
+    EXPECT_NE(streams.back(), nullptr);
+  }
   EXPECT_TRUE(eventually([&] { return accepted() == kConnections + 5; }));
 }
 
