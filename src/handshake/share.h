@@ -1,8 +1,8 @@
-// Share: which trunks a handshake process keeps up: trunk i belongs to process i modulo their number. Listeners belong
-// to all of them.
+// Share: which trunks a handshake process keeps up (ipc/trunk_keeper.h). Listeners belong to all of them.
 #pragma once
 
 #include "base/id.h"
+#include "ipc/trunk_keeper.h"
 
 namespace ktrunk::handshake {
 
@@ -10,7 +10,7 @@ struct Share {
   HandshakeIndex self{0};
   unsigned processes = 1;
 
-  [[nodiscard]] bool has(TrunkId trunk) const { return trunk.value % processes == self.value; }
+  [[nodiscard]] bool has(TrunkId trunk) const { return ipc::keeper_of(trunk, processes) == self; }
 };
 
 }  // namespace ktrunk::handshake

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "ipc/trunk_keeper.h"
 #include "supervisor/connections.h"
 
 namespace ktrunk::supervisor {
@@ -102,7 +103,7 @@ void Connections::free_slot(ConnectionId id, Record& record) {
                  .again = record.at_once ? ipc::Gone::Again::kAtOnce : ipc::Gone::Again::kAfterWait};
   mail_.to_handshake(record.owner, gone);
   if (info.trunk.valid()) {
-    const HandshakeIndex keeper{static_cast<std::uint8_t>(info.trunk.value % region_.sizes().handshakes)};
+    const HandshakeIndex keeper = ipc::keeper_of(info.trunk, region_.sizes().handshakes);
     gone.reference = 0;
     if (keeper != record.owner) mail_.to_handshake(keeper, gone);
   }
