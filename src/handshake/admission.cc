@@ -6,8 +6,8 @@
 namespace ktrunk::handshake {
 namespace {
 
-// A burst is as many as a second allows, so that after a second of rest nothing needs remembering.
-constexpr std::chrono::seconds kBurst{1};
+// After which an address's bucket is full again: nothing needs remembering.
+constexpr std::chrono::seconds kRest{1};
 
 std::uint32_t share_of(std::uint32_t all, unsigned processes) {
   return std::max<std::uint32_t>(1, all / processes + (all % processes == 0 ? 0 : 1));
@@ -44,9 +44,7 @@ Admission::Entries::iterator Admission::entry_of(const Address& peer, Clock::tim
     return found;
   }
   forget_idle(now);
-  const auto made = entries_.try_emplace(address).first;
-  made->second.tokens = limits_.handshake_rate;
-  made->second.counted = now;
+  const auto made = entries_.try_emplace(address, TokenBucket(rate(), now)).first;
   set_idle(made);
   return made;
 }
@@ -56,7 +54,7 @@ void Admission::forget_idle(Clock::time_point now) {
   constexpr int kAtOnce = 8;
   for (int i = 0; i < kAtOnce && !idle_.empty(); ++i) {
     const auto oldest = entries_.find(idle_.front());
-    if (now - oldest->second.counted < kBurst && entries_.size() < kMostAddresses) return;
+    if (now - oldest->second.begins.counted() < kRest && entries_.size() < kMostAddresses) return;
     idle_.pop_front();
     entries_.erase(oldest);
   }
@@ -75,14 +73,10 @@ void Admission::set_busy(Entry& entry) {
   entry.is_idle = false;
 }
 
-bool Admission::take_token(Entry& entry, Clock::time_point now) const {
+// A burst is as many as a second allows, so that after a second of rest nothing needs remembering.
+TokenBucket::Limits Admission::rate() const {
   const double rate = limits_.handshake_rate;
-  const double since = std::chrono::duration<double>(std::max(now - entry.counted, Clock::duration::zero())).count();
-  entry.tokens = std::min(rate, entry.tokens + since * rate);
-  entry.counted = now;
-  if (entry.tokens < 1) return false;
-  entry.tokens -= 1;
-  return true;
+  return {.burst = rate, .per_second = rate};
 }
 
 void Admission::rank(const Entries::value_type& item) {
@@ -100,7 +94,7 @@ Admission::Answer Admission::handshake(std::uint64_t key, const Address& peer, C
   Entry& entry = at->second;
   if (entry.connections >= limits_.connections_per_address) return {Verdict::kAddressConnections, {}};
   if (entry.handshakes.size() >= limits_.handshakes_per_address) return {Verdict::kAddressHandshakes, {}};
-  if (!take_token(entry, now)) return {Verdict::kAddressRate, {}};
+  if (!entry.begins.take(rate(), now)) return {Verdict::kAddressRate, {}};
   Answer answer;
   if (by_key_.size() >= limits_.handshakes) answer.give_up = take_victim();
   set_busy(entry);

@@ -18,6 +18,7 @@
 #include "base/address_block.h"
 #include "base/event_loop.h"
 #include "config/config.h"
+#include "handshake/token_bucket.h"
 
 namespace ktrunk::handshake {
 
@@ -73,10 +74,11 @@ class Admission {
 
  private:
   struct Entry {
-    std::set<std::uint64_t> handshakes;  // in progress; the first is the oldest
-    std::uint32_t connections = 0;       // open
-    double tokens = 0;                   // handshakes that may begin at once, at `counted`
-    Clock::time_point counted{};
+    explicit Entry(const TokenBucket& full) : begins(full) {}
+
+    std::set<std::uint64_t> handshakes;      // in progress; the first is the oldest
+    std::uint32_t connections = 0;           // open
+    TokenBucket begins;                      // handshakes that may begin
     std::list<AddressBlock>::iterator idle;  // its place there, when it has nothing open
     bool is_idle = false;
   };
@@ -92,7 +94,7 @@ class Admission {
   };
 
   [[nodiscard]] Entries::iterator entry_of(const Address& peer, Clock::time_point now);
-  [[nodiscard]] bool take_token(Entry& entry, Clock::time_point now) const;
+  [[nodiscard]] TokenBucket::Limits rate() const;
   void set_idle(Entries::iterator at);
   void set_busy(Entry& entry);
   void forget_idle(Clock::time_point now);

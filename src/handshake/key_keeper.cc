@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "handshake/key_step.h"
 #include "handshake/post_handshake.h"
+#include "handshake/token_bucket.h"
 #include "ktls/control_record.h"
 
 namespace ktrunk::handshake {
@@ -24,48 +25,29 @@ std::uint64_t digest(std::span<const std::byte> octets) {
   return value;
 }
 
+TokenBucket::Limits record_limits(const KeyKeeper::Limits& limits) {
+  return {.burst = static_cast<double>(limits.records_burst),
+          .per_second = static_cast<double>(limits.records_per_second)};
+}
+
 bool begins_like_key_update(std::span<const std::byte> record) {
   return !record.empty() && std::to_integer<std::uint8_t>(record.front()) == kKeyUpdate;
 }
 
 }  // namespace
 
-// Handshake records that a connection may still send: a bucket that fills steadily.
-class KeyKeeper::Allowance {
- public:
-  explicit Allowance(const Limits& limits) : limits_(limits), left_(limits.records_burst) {}
-  [[nodiscard]] bool take() {
-    refill();
-    if (left_ < 1) return false;
-    left_ -= 1;
-    return true;
-  }
-  [[nodiscard]] bool full() {
-    refill();
-    return left_ >= limits_.records_burst;
-  }
-
- private:
-  void refill() {
-    const Clock::time_point now = Clock::now();
-    const double seconds = std::chrono::duration<double>(now - since_).count();
-    since_ = now;
-    left_ = std::min<double>(limits_.records_burst, left_ + seconds * limits_.records_per_second);
-  }
-  const Limits& limits_;
-  double left_;
-  Clock::time_point since_ = Clock::now();
-};
-
 struct KeyKeeper::Work {
-  Work(ConnectionId connection, const ipc::VaultEntry& entry, const Limits& limits)
-      : id(connection), stream(version_of(entry), endpoint_of(entry)), allowance(limits), inherited(entry.stream()) {
+  Work(ConnectionId connection, const ipc::VaultEntry& entry, const TokenBucket::Limits& limits)
+      : id(connection),
+        stream(version_of(entry), endpoint_of(entry)),
+        allowance(limits, Clock::now()),
+        inherited(entry.stream()) {
     if (inherited) stream.restore(*inherited);
   }
 
   ConnectionId id;
   PostHandshakeStream stream;
-  Allowance allowance;
+  TokenBucket allowance;  // handshake records that it may still send
   // What a predecessor left, until the first record has shown whether it is one that the predecessor had looked at.
   std::optional<ipc::VaultStream> inherited;
   bool update_under_way = false;            // a KeyUpdate of ours has been given out and is not installed
@@ -149,7 +131,7 @@ KeyKeeper::Work& KeyKeeper::work(ConnectionId connection, const ipc::VaultEntry&
   std::unique_ptr<Work>& place = work_[connection.slot.value];
   if (place == nullptr || place->id != connection) {
     if (place != nullptr) octets_ -= place->stream.size();
-    place = std::make_unique<Work>(connection, entry, limits_);
+    place = std::make_unique<Work>(connection, entry, record_limits(limits_));
     octets_ += place->stream.size();
   }
   if (!tidying_.pending()) tidying_ = loop_.after(kTidyEvery, [this] { forget_quiet(); });
@@ -160,8 +142,8 @@ KeyKeeper::Work& KeyKeeper::work(ConnectionId connection, const ipc::VaultEntry&
 void KeyKeeper::forget_quiet() {
   std::erase_if(work_, [this](const auto& each) {
     Work& work = *each.second;
-    const bool quiet =
-        !work.faulted && !work.update_under_way && work.stream.between_messages() && work.allowance.full();
+    const bool quiet = !work.faulted && !work.update_under_way && work.stream.between_messages() &&
+                       work.allowance.full(record_limits(limits_), Clock::now());
     // The mark of the last record would mislead a later look.
     if (quiet) {
       if (ipc::VaultEntry* entry = find(work.id); entry != nullptr) entry->set_stream(std::nullopt);
@@ -199,7 +181,7 @@ void KeyKeeper::post_handshake(const ipc::PostHandshake& message, Fd socket) {
   if (!appended) return end(work, appended.error().reason, appended.error().type);
   if (octets_ > limits_.most_octets) return end(work, ipc::FaultReason::kControlFlood);
   if (part.place == ipc::HandshakeOctets::Place::kMore) return;
-  if (!work.allowance.take()) return end(work, ipc::FaultReason::kControlFlood);
+  if (!work.allowance.take(record_limits(limits_), Clock::now())) return end(work, ipc::FaultReason::kControlFlood);
   const std::size_t complete = work.stream.size();
   if (const auto resumed = take_record(work, *entry, socket.get()); !resumed) {
     end(work, resumed.error().reason, resumed.error().detail);

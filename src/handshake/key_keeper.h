@@ -98,7 +98,6 @@ class KeyKeeper {
   [[nodiscard]] std::size_t ticket_readers() const { return readers_.size(); }
 
  private:
-  class Allowance;
   struct Work;    // of a connection that has had handshake records; gone again when it is quiet
   struct Reader;  // of a connection that waits for tickets
   struct Refusal {
