@@ -19,6 +19,10 @@ std::span<std::byte> scratch() {
   return bytes;
 }
 
+bool is_blocked(TlsSession::Io outcome) {
+  return outcome == TlsSession::Io::kWantRead || outcome == TlsSession::Io::kWantWrite;
+}
+
 }  // namespace
 
 Relay::Relay(EventLoop& loop, Closing& closing, TlsSession session, Fd end, std::string name,
@@ -110,55 +114,35 @@ Relay::Progress Relay::carry_up() {
     packet = scratch().first(bytes);
   }
   const TlsSession::IoResult result = session_.write(packet);
-  switch (result.outcome) {
-    case TlsSession::Io::kBytes:
-      up_ = {};
-      return Progress::kSome;
-    case TlsSession::Io::kWantRead:
-    case TlsSession::Io::kWantWrite:
-      if (up_.empty()) up_.assign(packet.begin(), packet.end());
-      up_wants_ = result.outcome == TlsSession::Io::kWantRead ? Interest::kRead : Interest::kWrite;
-      return Progress::kBlocked;
-    case TlsSession::Io::kEof:
-    case TlsSession::Io::kClosed:
-      return broken("the peer ended the stream while it was sent to");
-    case TlsSession::Io::kFailed:
-      break;
+  if (result.outcome == TlsSession::Io::kBytes) {
+    up_ = {};
+    return Progress::kSome;
   }
-  return broken(session_.io_error().what);
+  if (is_blocked(result.outcome) && up_.empty()) up_.assign(packet.begin(), packet.end());
+  return not_sent(result.outcome);
 }
 
 Relay::Progress Relay::say_key_update() {
-  switch (session_.update_keys(*update_).outcome) {
-    case TlsSession::Io::kWantWrite:
-      up_wants_ = Interest::kWrite;
-      return Progress::kBlocked;
-    case TlsSession::Io::kWantRead:
-      up_wants_ = Interest::kRead;
-      return Progress::kBlocked;
-    case TlsSession::Io::kBytes:
-      update_.reset();
-      return Progress::kSome;
-    case TlsSession::Io::kClosed:
-    case TlsSession::Io::kEof:
-      return broken("the peer ended the stream while it was sent to");
-    case TlsSession::Io::kFailed:
-      break;
-  }
-  return broken(session_.io_error().what);
+  const TlsSession::Io outcome = session_.update_keys(*update_).outcome;
+  if (outcome != TlsSession::Io::kBytes) return not_sent(outcome);
+  update_.reset();
+  return Progress::kSome;
 }
 
 Relay::Progress Relay::say_close_notify() {
-  switch (session_.shutdown().outcome) {
-    case TlsSession::Io::kWantWrite:
-      up_wants_ = Interest::kWrite;
-      return Progress::kBlocked;
-    case TlsSession::Io::kWantRead:
-      up_wants_ = Interest::kRead;
-      return Progress::kBlocked;
-    default:  // said, or nobody is there to hear it
-      return over(session_.resumption());
+  const TlsSession::Io outcome = session_.shutdown().outcome;
+  if (is_blocked(outcome)) return not_sent(outcome);
+  return over(session_.resumption());  // said, or nobody is there to hear it
+}
+
+// What the session could not send it sends when the socket lets it, or never.
+Relay::Progress Relay::not_sent(TlsSession::Io why) {
+  if (is_blocked(why)) {
+    up_wants_ = why == TlsSession::Io::kWantRead ? Interest::kRead : Interest::kWrite;
+    return Progress::kBlocked;
   }
+  return broken(why == TlsSession::Io::kFailed ? session_.io_error().what
+                                               : "the peer ended the stream while it was sent to");
 }
 
 Relay::Progress Relay::carry_down() {

@@ -63,6 +63,7 @@ class Relay {
   [[nodiscard]] Progress carry_down();
   [[nodiscard]] Progress say_close_notify();
   [[nodiscard]] Progress say_key_update();
+  [[nodiscard]] Progress not_sent(TlsSession::Io why);
   [[nodiscard]] Progress deliver(std::span<const std::byte> packet);
   void watch_what_is_wanted();
   void mind_the_stall(bool sent);
