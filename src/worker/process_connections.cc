@@ -14,6 +14,21 @@ namespace {
 // How long a connection that is being closed may take to send what is queued and its close_notify.
 constexpr auto kFlushLimit = std::chrono::seconds(2);
 
+// A record that does not decrypt leaves its error on the socket, and the kernel refuses every send until it has been
+// read: also those that answer what came before, and the alert (net/tls/tls_sw.c, tls_err_abort).
+void read_error(const Connection& connection) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+}
+
+constexpr std::uint8_t kMostErrorsOfReceiving = 8;  // before a send is given up
+
+bool is_of_receiving(const Connection& connection, int result) {
+  return connection.info().record_layer == ipc::RecordLayerKind::kKernel &&
+         (result == -EBADMSG || result == -EMSGSIZE || result == -EINVAL);
+}
+
 }  // namespace
 
 void Process::on_offer(const ipc::Offer& offer, Fd descriptor) {
@@ -61,25 +76,6 @@ void Process::on_handshake(Connection& connection, std::string_view octets, Cont
     tell(message);
   } while (!octets.empty());
 }
-
-namespace {
-
-// A record that does not decrypt leaves its error on the socket, and the kernel refuses every send until it has been
-// read: also those that answer what came before, and the alert (net/tls/tls_sw.c, tls_err_abort).
-void read_error(const Connection& connection) {
-  int error = 0;
-  socklen_t size = sizeof error;
-  (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-}
-
-constexpr std::uint8_t kMostErrorsOfReceiving = 8;  // before a send is given up
-
-bool is_of_receiving(const Connection& connection, int result) {
-  return connection.info().record_layer == ipc::RecordLayerKind::kKernel &&
-         (result == -EBADMSG || result == -EMSGSIZE || result == -EINVAL);
-}
-
-}  // namespace
 
 void Process::on_send(Connection& connection, int result) {
   if (is_of_receiving(connection, result) && connection.errors_of_receiving++ < kMostErrorsOfReceiving) {
