@@ -17,7 +17,8 @@
 //
 // Handshake records after the handshake (kernel connections only; `handshake` is the process that owns the connection):
 //   ticket            home worker: HandshakeOctets -> PostHandshake -> handshake: Resume{kReceive}
-//   their KeyUpdate   the same, the kernel has paused receiving; new receive keys in -> Resume{kReceiveRekeyed}
+//   their KeyUpdate   the same, the kernel has paused receiving, or keeps the record behind it, which it could not
+//                     decrypt; new receive keys in -> Resume{kReceiveRekeyed}
 //   our KeyUpdate     handshake: SendControl{kHoldSends} -> home worker takes the connection's gate, sends the record,
 //                     keeps the gate: ControlSent -> InstallTransmit +fd -> keys in -> Resume{kSendRekeyed}: gate free
 //   key limit         supervisor: Renew -> a KeyUpdate as above; or a new connection with Established.replaces; or

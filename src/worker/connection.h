@@ -62,7 +62,7 @@ struct Connection {
   std::unique_ptr<ktls::AlertMessage> alert;  // what ends the stream, while in flight
   bool dirty = false;                         // on the list of those with something new to send
   bool gate_held = false;
-  std::uint8_t errors_of_receiving = 0;  // that a send has met
+  std::uint8_t errors_of_receiving = 0;  // that sends have met in a row
   bool overflowed = false;               // responses for it pile up beyond all bounds: it is to be closed as stalled
   std::uint8_t last_alert = 0;           // what ends the stream: 0 is close_notify
 

@@ -82,6 +82,7 @@ std::optional<StreamFault> ControlRecords::answered(Clock::time_point now) {
   if (unanswered_ == 0) return std::nullopt;
   --unanswered_;
   since_ = now;
+  just_answered_ = true;
   if (unanswered_ == 0 && withheld_ != 0) return StreamFault{ipc::FaultReason::kBadRecord, std::exchange(withheld_, 0)};
   return std::nullopt;
 }
@@ -93,12 +94,16 @@ std::optional<StreamFault> ControlRecords::failed(int error) {
       if (unanswered() || !std::exchange(expired_, true)) return std::nullopt;
       return StreamFault{ipc::FaultReason::kKeysFailed, error};
     case EBADMSG:
+      // An answer may overtake an error from before it.
+      if (!unanswered() && !std::exchange(just_answered_, false)) break;
+      retry_ = true;
+      return std::nullopt;
     case EMSGSIZE:
-      if (!unanswered()) return StreamFault{ipc::FaultReason::kBadRecord, error};
+      if (!unanswered()) break;
       withheld_ = error;
       return std::nullopt;
     case EINVAL:  // the version in a record's header
-      return StreamFault{ipc::FaultReason::kBadRecord, error};
+      break;
     case ENOBUFS:
     case ECANCELED:
     case EAGAIN:
@@ -107,6 +112,7 @@ std::optional<StreamFault> ControlRecords::failed(int error) {
     default:
       return StreamFault{ipc::FaultReason::kReset, error};
   }
+  return StreamFault{ipc::FaultReason::kBadRecord, error};
 }
 
 }  // namespace ktrunk::worker

@@ -2,15 +2,18 @@
 // 7.2), handshake records, which the handshake process answers (ipc/messages.h), and a peer that sends nothing else.
 // A home worker keeps one per connection. It makes no system call.
 //
-// The kernel stops receiving behind a KeyUpdate (EKEYEXPIRED) until the new keys are in; a kernel that cannot (before
-// Linux 6.14) goes on and fails to decrypt. So while a handshake record is unanswered, such an error says nothing yet:
-// it is withheld, and raised when the answer is that receiving goes on.
+// The kernel stops receiving behind a KeyUpdate (EKEYEXPIRED) until the new keys are in, if the first octet of a record
+// shows one. Behind any other, such as the rest of a KeyUpdate whose beginning came in the record before, or any at all
+// before Linux 6.14, it goes on and fails to decrypt (EBADMSG). So while a handshake record is unanswered, an error
+// says nothing yet. A record that does not decrypt stays where it is, and is tried again under the keys that the answer
+// has brought; any other error is withheld, and raised when the answer is that receiving goes on.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "base/event_loop.h"
 #include "ipc/messages.h"
@@ -41,6 +44,7 @@ class ControlRecords {
   void data() {
     run_ = 0;
     expired_ = false;
+    just_answered_ = false;
   }
   // An empty one (RFC 8446 5.1 and RFC 5246 6.2.1 allow them).
   [[nodiscard]] std::optional<StreamFault> empty_data();
@@ -58,6 +62,8 @@ class ControlRecords {
 
   // A receive on a kTLS socket has failed. No value: receive again unless a record is unanswered().
   [[nodiscard]] std::optional<StreamFault> failed(int error);
+  // A record that did not decrypt is to be tried again: its error must be read off the socket before. True once.
+  [[nodiscard]] bool take_retry() { return std::exchange(retry_, false); }
 
   // A warning alert has been passed over (TLS 1.2).
   [[nodiscard]] bool warned() const { return warned_; }
@@ -74,7 +80,9 @@ class ControlRecords {
   std::uint8_t alert_level_ = 0;  // TLS 1.2: the first octet of an alert whose second has not come; 0: none
   bool handshake_begun_ = false;  // the octets so far did not end their record
   bool warned_ = false;
-  bool expired_ = false;  // EKEYEXPIRED with nothing unanswered, once
+  bool expired_ = false;        // EKEYEXPIRED with nothing unanswered, once
+  bool just_answered_ = false;  // and no data since: an error may be from before the answer
+  bool retry_ = false;
 };
 
 }  // namespace ktrunk::worker

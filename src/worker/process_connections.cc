@@ -14,15 +14,7 @@ namespace {
 // How long a connection that is being closed may take to send what is queued and its close_notify.
 constexpr auto kFlushLimit = std::chrono::seconds(2);
 
-// A record that does not decrypt leaves its error on the socket, and the kernel refuses every send until it has been
-// read: also those that answer what came before, and the alert (net/tls/tls_sw.c, tls_err_abort).
-void read_error(const Connection& connection) {
-  int error = 0;
-  socklen_t size = sizeof error;
-  (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-}
-
-constexpr std::uint8_t kMostErrorsOfReceiving = 8;  // before a send is given up
+constexpr std::uint8_t kMostErrorsOfReceiving = 8;  // in a row, before a send is given up
 
 bool is_of_receiving(const Connection& connection, int result) {
   return connection.info().record_layer == ipc::RecordLayerKind::kKernel &&
@@ -80,10 +72,13 @@ void Process::on_handshake(Connection& connection, std::string_view octets, Cont
 void Process::on_send(Connection& connection, int result) {
   if (is_of_receiving(connection, result) && connection.errors_of_receiving++ < kMostErrorsOfReceiving) {
     read_error(connection);
-    // The one who receives may not be told again; but behind a KeyUpdate that is not answered yet, it judges.
-    if (!connection.control.unanswered()) fault(connection, ipc::FaultReason::kBadRecord, -result);
+    // A record that does not decrypt stays where it is: its home worker meets it too, and judges, for it may stand
+    // behind a KeyUpdate. Of a header that is none it may not be told again.
+    if (result != -EBADMSG && !connection.control.unanswered())
+      fault(connection, ipc::FaultReason::kBadRecord, -result);
     result = -EAGAIN;  // nothing has gone: once more
   }
+  if (result > 0) connection.errors_of_receiving = 0;
   const Sender::Sent sent = sender_.completed(connection, result, now_);
   if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});
   if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {

@@ -19,6 +19,12 @@ constexpr std::size_t kMergedRecordBytes = 512;
 
 }  // namespace
 
+void read_error(const Connection& connection) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+}
+
 Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events) {
   auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, stats, events));
   auto buffers = ring.add_buffers(kStreamBuffers, kBufferCount, kBufferBytes);
@@ -78,7 +84,9 @@ std::optional<StreamFault> Receiver::completed(Connection& connection, int resul
 
 void Receiver::start_if_idle(Connection& connection) {
   const bool serving = !connection.faulted && connection.phase == Connection::Phase::kServing;
-  if (serving && !connection.receiving && !connection.control.unanswered()) start(connection);
+  if (!serving || connection.receiving || connection.control.unanswered()) return;
+  if (connection.control.take_retry()) read_error(connection);
+  start(connection);
 }
 
 std::optional<StreamFault> Receiver::answered(Connection& connection, Clock::time_point now) {

@@ -34,6 +34,10 @@ class StreamEvents {
   virtual void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) = 0;
 };
 
+// Reads the error off the socket that a record which does not decrypt has left there (net/tls/tls_sw.c, tls_err_abort).
+// Until then the kernel refuses every receive, and every send: also those that answer what came before, and the alert.
+void read_error(const Connection& connection);
+
 class Receiver {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, ipc::WorkerStats& stats,
@@ -44,7 +48,8 @@ class Receiver {
   // A receive's completion. A fault is reported once; nothing is received after it.
   [[nodiscard]] std::optional<StreamFault> completed(Connection& connection, int result, unsigned flags,
                                                      Clock::time_point now);
-  // A handshake record has been answered: receives again, or raises the fault that was withheld for it.
+  // A handshake record has been answered: receives again, also what did not decrypt; or raises the fault that was
+  // withheld for it.
   [[nodiscard]] std::optional<StreamFault> answered(Connection& connection, Clock::time_point now);
   // For a completion whose connection is gone: its buffer goes back to the kernel.
   void discard(int result, unsigned flags);

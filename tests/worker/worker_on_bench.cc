@@ -125,16 +125,16 @@ WorkerOnBench::~WorkerOnBench() {
   EXPECT_EQ(problem_, "");
 }
 
-ConnectionId WorkerOnBench::give(Fd socket, ipc::RecordLayerKind layer, ipc::TlsVersion version) {
+ConnectionId WorkerOnBench::give(Fd socket, ipc::RecordLayerKind layer, ipc::TlsVersion version, WorkerIndex home) {
   const ConnectionId id{SlotIndex{next_slot_++}, Generation{1}};
   ipc::ConnectionSlot& slot = region_.slot(id.slot);
   slot.info.transport = config::Transport::kTls;
   slot.info.record_layer = layer;
   slot.info.tls_version = version;
-  slot.word.store(ipc::SlotWord{id.generation, ipc::SlotState::kOpen, kSelf}.pack());
+  slot.word.store(ipc::SlotWord{id.generation, ipc::SlotState::kOpen, home}.pack());
   EXPECT_TRUE(channel_.send(ipc::Offer{.connection = id}, std::move(socket)));
   EXPECT_TRUE(expect<ipc::Held>());
-  tell(ipc::Start{.connection = id});
+  if (home == kSelf) tell(ipc::Start{.connection = id});
   return id;
 }
 

@@ -40,8 +40,9 @@ class WorkerOnBench {
   WorkerOnBench(const WorkerOnBench&) = delete;
   WorkerOnBench& operator=(const WorkerOnBench&) = delete;
 
-  // Gives the worker a connection, open and with it at home. The test keeps nothing of `socket`.
-  [[nodiscard]] ConnectionId give(Fd socket, ipc::RecordLayerKind layer, ipc::TlsVersion version);
+  // Gives the worker a connection, open and with it at home, or with the other one. The test keeps nothing of `socket`.
+  [[nodiscard]] ConnectionId give(Fd socket, ipc::RecordLayerKind layer, ipc::TlsVersion version,
+                                  WorkerIndex home = kSelf);
 
   template <ipc::Body T>
   void tell(const T& body) {
