@@ -24,6 +24,10 @@ inline constexpr unsigned kMaxTrunkConnections = 32;
 inline constexpr std::size_t kMaxTargets = 16;               // of one trunk
 inline constexpr std::size_t kMaxCertificates = 256;         // of one listener
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
+// The highest limits.max_header_bytes, max_headers, max_vias; workers have room for so many.
+inline constexpr std::uint32_t kMaxHeaderBytes = 16384;
+inline constexpr std::uint32_t kMaxHeaders = 256;
+inline constexpr std::uint32_t kMaxVias = 71;
 inline constexpr std::size_t kMaxListeners = 256;
 inline constexpr std::size_t kMaxTrunks = 1024;
 inline constexpr std::size_t kMaxTextBytes = 8u << 20;  // of the configuration file
@@ -109,6 +113,9 @@ struct Route {
 struct Limits {
   std::uint32_t max_connections = 16384;
   std::uint32_t max_message_bytes = 65535;            // start-line, headers and body
+  std::uint32_t max_header_bytes = kMaxHeaderBytes;   // start-line, headers and the empty line
+  std::uint32_t max_headers = kMaxHeaders;            // header fields
+  std::uint32_t max_vias = kMaxVias;                  // Via values
   std::uint32_t max_queue_bytes = 1u << 20;           // waiting to be sent, per connection and worker
   std::chrono::milliseconds stalled_peer{30'000};     // a peer that takes nothing for so long is closed
   std::chrono::milliseconds partial_message{10'000};  // the rest of a begun message must come within this

@@ -133,6 +133,9 @@ void read_limits(TableReader& reader, Limits& limits) {
   limits.max_connections = reader.number("max_connections", {1, 1u << 20}, limits.max_connections);
   limits.max_message_bytes =
       reader.number("max_message_bytes", {kSmallestMessage, kMaxMessageBytes}, limits.max_message_bytes);
+  limits.max_header_bytes = reader.number("max_header_bytes", {512, kMaxHeaderBytes}, limits.max_header_bytes);
+  limits.max_headers = reader.number("max_headers", {16, kMaxHeaders}, limits.max_headers);
+  limits.max_vias = reader.number("max_vias", {2, kMaxVias}, limits.max_vias);
   limits.max_queue_bytes = reader.number("max_queue_bytes", {kSmallestMessage, kLargestQueue}, limits.max_queue_bytes);
   limits.stalled_peer = reader.duration("stalled_peer", kTimeout, limits.stalled_peer);
   limits.partial_message = reader.duration("partial_message", kTimeout, limits.partial_message);

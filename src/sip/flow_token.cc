@@ -2,17 +2,19 @@
 
 #include <sodium.h>
 
+#include <charconv>
 #include <concepts>
 #include <cstring>
+#include <system_error>
 
 namespace ktrunk::sip {
 
 namespace {
 
-// High half: version 1. Low half: purpose.
-constexpr unsigned char kViaKind = 0x11;
-constexpr unsigned char kRouteKind = 0x12;
-constexpr unsigned char kRouteTwoLinesKind = 0x13;
+// High half: version 2. Low half: purpose.
+constexpr unsigned char kViaKind = 0x21;
+constexpr unsigned char kRouteKind = 0x22;
+constexpr unsigned char kRouteTwoLinesKind = 0x23;
 
 constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 constexpr auto kDigits = [] {
@@ -66,6 +68,10 @@ class TokenReader {
 // A flow's tag: transport in the low half, address family of a UDP flow in the high half.
 constexpr unsigned char kTagIpv4 = 0x10;
 constexpr unsigned char kTagIpv6 = 0x20;
+// The whole tag of a flow that is any connection of its trunk.
+constexpr unsigned char kTagTrunk = 0x40;
+
+bool is_trunk_stream(const Flow& flow) { return flow.transport != config::Transport::kUdp && flow.trunk.valid(); }
 
 Address read_address(TokenReader& reader, unsigned char family) {
   const auto port = reader.number<std::uint16_t>();
@@ -86,6 +92,10 @@ Address read_address(TokenReader& reader, unsigned char family) {
 Flow read_flow(TokenReader& reader) {
   Flow flow;
   const auto tag = reader.number<std::uint8_t>();
+  if (tag == kTagTrunk) {
+    flow.trunk.value = reader.number<std::uint16_t>();
+    return flow;
+  }
   flow.listener.value = reader.number<std::uint16_t>();
   flow.trunk.value = reader.number<std::uint16_t>();
   flow.transport = static_cast<config::Transport>(tag & 0x0f);
@@ -159,6 +169,10 @@ class TokenWriter {
       size_ += ip.size();
     }
   }
+  void trunk(const Flow& flow) {
+    number(kTagTrunk);
+    number(flow.trunk.value);
+  }
   [[nodiscard]] TokenText text(const TokenKey& key) {
     const Mac mac = mac_of(bytes_.data(), size_, key);
     std::memcpy(bytes_.data() + size_, mac.data(), kMacBytes);
@@ -186,8 +200,14 @@ class TokenWriter {
 TokenText encode_token(const ViaToken& token, const TokenKey& key) {
   TokenWriter writer;
   writer.number(kViaKind);
-  writer.flow(token.source);
+  if (is_trunk_stream(token.source)) {
+    writer.trunk(token.source);
+  } else {
+    writer.flow(token.source);
+  }
   writer.number(token.transaction);
+  writer.number(token.loop);
+  writer.number(token.destination);
   return writer.text(key);
 }
 
@@ -199,12 +219,33 @@ TokenText encode_token(const RouteToken& token, const TokenKey& key) {
   return writer.text(key);
 }
 
+FlowHint::FlowHint(const Flow& flow) {
+  if (!is_trunk_stream(flow)) return;
+  char* const end = data_.data() + data_.size();
+  char* at = std::to_chars(data_.data(), end, flow.connection.slot.value, 16).ptr;
+  *at++ = '-';
+  at = std::to_chars(at, end, flow.connection.generation.value, 16).ptr;
+  size_ = static_cast<std::size_t>(at - data_.data());
+}
+
+ConnectionId parse_flow_hint(std::string_view text) {
+  ConnectionId id;
+  const char* const end = text.data() + text.size();
+  const auto slot = std::from_chars(text.data(), end, id.slot.value, 16);
+  if (slot.ec != std::errc{} || slot.ptr == end || *slot.ptr != '-') return {};
+  const auto generation = std::from_chars(slot.ptr + 1, end, id.generation.value, 16);
+  if (generation.ec != std::errc{} || generation.ptr != end) return {};
+  return id;
+}
+
 std::optional<ViaToken> decode_via_token(std::string_view text, const TokenKey& key) {
   std::array<unsigned char, kMaxTokenBytes> bytes;
   TokenReader reader(bytes.data(), open_token(text, key, bytes));
   if (reader.number<std::uint8_t>() != kViaKind) return std::nullopt;
   ViaToken token{.source = read_flow(reader)};
   token.transaction = reader.number<std::uint64_t>();
+  token.loop = reader.number<std::uint32_t>();
+  token.destination = reader.number<std::uint32_t>();
   if (!reader.complete()) return std::nullopt;
   return token;
 }

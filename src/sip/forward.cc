@@ -7,6 +7,7 @@
 #include "sip/text.h"
 #include "sip/transaction.h"
 #include "sip/validate.h"
+#include "sip/via.h"
 
 namespace ktrunk::sip {
 
@@ -76,14 +77,19 @@ void add_missing_content_length(const Message& message, Edits& edits) {
   edits.insert(message.header_section_size() - 2, line.view());  // before the empty line
 }
 
-void Proxy::add_via(const Message& request, std::uint64_t transaction, const Flow& source, const Flow& destination,
+void Proxy::add_via(const Message& request, const Via& top_via, const Flow& source, const Flow& destination,
                     std::size_t offset, Edits& edits) const {
-  ViaToken token{.source = source, .transaction = transaction};
+  ViaToken token{.source = source,
+                 .transaction = transaction_hash(request, top_via, key_),
+                 .loop = loop_hash(request, source, destination.trunk, key_),
+                 .destination = peer_hash(destination, key_)};
   if (source.transport == config::Transport::kUdp) token.source.remote = reply_address(request, source);
   Line line;
   line << "Via: SIP/2.0/" << via_transport(destination.transport) << " " << own_.sent_by(destination.listener);
   if (destination.transport == config::Transport::kUdp) line << ";rport";
-  line << ";branch=" << kMagicCookie << encode_token(token, key_).view() << "\r\n";
+  line << ";branch=" << kMagicCookie << encode_token(token, key_).view();
+  if (const FlowHint hint(source); !hint.view().empty()) line << ";flow=" << hint.view();
+  line << "\r\n";
   if (line.overflowed()) edits.fail();
   edits.insert(offset, line.view());
 }
@@ -110,13 +116,13 @@ void Proxy::add_record_route(std::string_view scheme, const Flow& source, const 
 void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const {
   edits.clear();
   RequestFacts facts;
-  if (!request.is_request() || check_request(request, facts).status != 0 || facts.max_forwards == 0u)
+  if (!request.is_request() || check_request(request, limits_, facts).status != 0 || facts.max_forwards == 0u)
     return edits.fail();
   const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
   edit_routes(request, plan, edits);
 
   const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
-  add_via(request, transaction_hash(request, facts.top_via, key_), source, destination, via_line, edits);
+  add_via(request, facts.top_via, source, destination, via_line, edits);
   const TopViaChanges changes = top_via_changes(facts.top_via, source.remote);
   for (std::size_t i = 0; i < changes.count; ++i) {
     const TopViaChange& change = changes.list[i];
@@ -135,9 +141,7 @@ void Proxy::forward_request(const Message& request, const Flow& source, const Fl
 
   if (forms_dialog(request) && !facts.to_has_tag) {
     const std::size_t first = request.first(HeaderId::kRecordRoute);
-    const auto target = parse_uri(plan.target);
-    const bool is_sips = target && target->scheme == Uri::Scheme::kSips;
-    add_record_route(is_sips ? "sips" : "sip", source, destination,
+    add_record_route(plan.sips ? "sips" : "sip", source, destination,
                      first == Message::kNoHeader ? via_line : request.header(first).line, edits);
   }
   add_missing_content_length(request, edits);

@@ -1,17 +1,20 @@
 // Limits of what one SIP message may hold. Every fixed array of this folder is sized by a name from here. Octets unless
-// said otherwise. The limit on whole messages is the operator's (config::Limits::max_message_bytes).
+// said otherwise. The operator may set lower ones (config::Limits); the limit on whole messages is the operator's
+// alone.
 #pragma once
 
 #include <cstddef>
 
+#include "config/config.h"
+
 namespace ktrunk::sip {
 
 // Start-line, headers and the empty line. Offsets into it fit 16 bits (message.h).
-inline constexpr std::size_t kMaxHeaderSectionBytes = 16384;
+inline constexpr std::size_t kMaxHeaderSectionBytes = config::kMaxHeaderBytes;
 // Header fields in one message; beyond it requests get 513.
-inline constexpr std::size_t kMaxHeaders = 256;
+inline constexpr std::size_t kMaxHeaders = config::kMaxHeaders;
 // Via values in one message: one hop each. 70 is the usual first Max-Forwards, so more than that is a loop.
-inline constexpr std::size_t kMaxViaValues = 71;
+inline constexpr std::size_t kMaxViaValues = config::kMaxVias;
 // Route values in one request.
 inline constexpr std::size_t kMaxRouteValues = 70;
 // RFC 3261 20.22: Max-Forwards is 0 to 255; a proxy that finds none adds 70 (16.6 step 3).

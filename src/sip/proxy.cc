@@ -10,6 +10,8 @@ namespace ktrunk::sip {
 
 namespace {
 
+// RFC 5630 5.3 and 6.2.
+constexpr std::string_view kSipsNotAllowed = "Warning: 380 ktrunk \"SIPS Not Allowed\"\r\n";
 constexpr std::string_view kOptionsHeaders = "Accept: application/sdp\r\nSupported:\r\n";
 
 // The two are one way to one peer, exactly.
@@ -36,7 +38,8 @@ Decision refuse(const Message& request, int status, const char* reason) {
 
 }  // namespace
 
-Proxy::Proxy(const config::Config& config, const TokenKey& key) : key_(key), routes_(config), own_(config) {}
+Proxy::Proxy(const config::Config& config, const TokenKey& key)
+    : key_(key), limits_(config.limits), routes_(config), own_(config) {}
 
 Decision Proxy::decide(const Message& message, const Flow& source, Edits& edits) const {
   edits.clear();
@@ -44,16 +47,42 @@ Decision Proxy::decide(const Message& message, const Flow& source, Edits& edits)
     case Message::Kind::kRequest:
       return decide_request(message, source);
     case Message::Kind::kResponse:
-      return decide_response(message, edits);
+      return decide_response(message, source, edits);
     case Message::Kind::kNone:
       break;
   }
   return Drop{"neither a request nor a response"};
 }
 
+Decision Proxy::refuse_sips(const Message& request) {
+  if (request.method() == Method::kAck) return Drop{"an ACK to a sips URI whose next hop is not TLS"};
+  return Reply{480, "Temporarily Unavailable", kSipsNotAllowed};
+}
+
+// Loop detection (RFC 3261 16.3 step 4): whether a Via of ours is from the same decision about this request.
+bool Proxy::was_here(const Message& request, const RequestFacts& facts, const Flow& source, TrunkId to) const {
+  std::optional<std::uint32_t> now;
+  const auto from_same_decision = [&](const Via& via) {
+    if (!via.has_magic_cookie()) return false;
+    const auto token = decode_via_token(via.branch.substr(kMagicCookie.size()), key_);
+    if (!token) return false;
+    if (!now) now = loop_hash(request, source, to, key_);
+    return token->loop == *now;
+  };
+  if (from_same_decision(facts.top_via)) return true;
+  if (facts.vias == 1) return false;
+  ValueCursor vias(request, HeaderId::kVia);
+  (void)vias.next();
+  while (const auto value = vias.next()) {
+    const auto via = parse_via(value->text);  // the Vias of others need not be sound (RFC 4475 3.1.1.10)
+    if (via && from_same_decision(*via)) return true;
+  }
+  return false;
+}
+
 Decision Proxy::decide_request(const Message& request, const Flow& source) const {
   RequestFacts facts;
-  if (const auto defect = check_request(request, facts); defect.status != 0)
+  if (const auto defect = check_request(request, limits_, facts); defect.status != 0)
     return refuse(request, defect.status, defect.what);
 
   const bool is_for_us = facts.uri.user.empty() && own_.is_us(facts.uri);
@@ -61,18 +90,22 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
   if (facts.max_forwards == 0u) return refuse(request, 483, "Too Many Hops");
   // ACK and CANCEL are exempt (20.29, 9.1): they follow an INVITE that was refused already if it had to be.
   if (request.method() != Method::kAck && request.method() != Method::kCancel &&
-      !request.value(HeaderId::kProxyRequire).empty())
+      ValueCursor(request, HeaderId::kProxyRequire).next())
     return refuse(request, 420, "Bad Extension");
 
   const std::uint64_t affinity = transaction_hash(request, facts.top_via, key_);
   const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
+  const Needs needs = plan.sips ? Needs::kTls : Needs::kAnyTransport;
   switch (plan.next) {
     case RoutePlan::Next::kForged:
       return refuse(request, 403, "Invalid Flow Token");
     case RoutePlan::Next::kBroken:
       return refuse(request, 400, "Bad Route");
     case RoutePlan::Next::kToken:
-      if (const Flow* next = other_side(plan.token, source)) return ToFlow{*next, affinity};
+      if (const Flow* next = other_side(plan.token, source)) {
+        if (was_here(request, facts, source, next->trunk)) return refuse(request, 482, "Loop Detected");
+        return ToFlow{*next, affinity, needs};
+      }
       return refuse(request, 403, "Not Your Dialog");
     case RoutePlan::Next::kTable:
       break;
@@ -83,18 +116,24 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
                                    .user = facts.uri.user,
                                    .host = facts.uri.host});
   if (!trunk) return refuse(request, 404, "No Route");
-  return ToTrunk{*trunk, affinity};
+  if (was_here(request, facts, source, *trunk)) return refuse(request, 482, "Loop Detected");
+  // A sips URI that came in the clear has been read already; inside a dialog it follows the dialog's flows.
+  if (needs == Needs::kTls && source.transport != config::Transport::kTls) return refuse_sips(request);
+  return ToTrunk{*trunk, affinity, needs};
 }
 
-Decision Proxy::decide_response(const Message& response, Edits& edits) const {
+Decision Proxy::decide_response(const Message& response, const Flow& source, Edits& edits) const {
   Via top_via;
-  if (const auto defect = check_response(response, top_via); defect.status != 0) return Drop{defect.what};
+  if (const auto defect = check_response(response, limits_, top_via); defect.status != 0) return Drop{defect.what};
   if (!top_via.has_magic_cookie()) return Drop{"the top Via is not ours"};
   const auto token = decode_via_token(top_via.branch.substr(kMagicCookie.size()), key_);
   if (!token) return Drop{"the top Via is not ours"};
+  if (token->destination != peer_hash(source, key_)) return Drop{"a response from where its request did not go"};
   pop_top_via(response, edits);
   add_missing_content_length(response, edits);
-  return ToFlow{token->source, token->transaction};
+  Flow to = token->source;
+  if (!top_via.flow.empty() && !to.connection.valid()) to.connection = parse_flow_hint(top_via.flow);
+  return ToFlow{to, token->transaction};
 }
 
 }  // namespace ktrunk::sip

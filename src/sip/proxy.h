@@ -28,6 +28,9 @@
 
 namespace ktrunk::sip {
 
+struct RequestFacts;
+struct Via;
+
 struct Reply {
   int status;
   std::string_view reason;         // static storage
@@ -36,13 +39,20 @@ struct Reply {
 struct Drop {
   const char* why;  // static storage, for the log and the counters
 };
+// Whether the next hop must be TLS: a sips URI says so (RFC 5630 3.1.3). If the one that is found is not,
+// refuse_sips().
+enum class Needs : std::uint8_t { kAnyTransport, kTls };
 struct ToTrunk {
   TrunkId trunk;
   std::uint64_t affinity;  // equal for the messages of one transaction: picks among the trunk's connections
+  Needs needs = Needs::kAnyTransport;
 };
 struct ToFlow {
-  Flow flow;               // as the token had it; remote is set for UDP only
+  // As the token had it; remote is set for UDP only. Of a response to a trunk: transport and listener are not known,
+  // and the connection, from outside the MAC, counts only if it is one of the trunk's.
+  Flow flow;
   std::uint64_t affinity;  // as above, for when the flow's connection is gone and its trunk has another
+  Needs needs = Needs::kAnyTransport;
 };
 using Decision = std::variant<Reply, Drop, ToTrunk, ToFlow>;
 
@@ -55,11 +65,15 @@ class Proxy {
   // forwarded: size() and write() of message.bytes() give what to send. Never a Reply to an ACK or a response.
   [[nodiscard]] Decision decide(const Message& message, const Flow& source, Edits& edits) const;
 
+  // What answers a request whose next hop is not TLS although it must be.
+  [[nodiscard]] static Decision refuse_sips(const Message& request);
+
   // The edits that make the request ready for its next hop: Via pushed, received/rport set (RFC 3581), Max-Forwards
-  // counted down, our own Route popped, Record-Route added on dialog-forming requests (two when the transport or the
-  // listener changes, RFC 5658), Content-Length added where a datagram had none. For a request that decide() sent on.
-  // edits is cleared first. edits.failed(): it cannot be forwarded (a host name too long for the edits); answer 500.
-  // source.remote must be set, also for streams; destination.listener is the one whose address we show.
+  // counted down, our own Route popped, a strict router's URI made the Request-URI (16.6 step 6), Record-Route added on
+  // dialog-forming requests (two when the transport or the listener changes, RFC 5658), Content-Length added where a
+  // datagram had none. For a request that decide() sent on. edits is cleared first. edits.failed(): it cannot be
+  // forwarded (a host name too long for the edits); answer 500. source.remote must be set, also for streams;
+  // destination.listener is the one whose address we show.
   void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const;
 
   // The reply to a request as bytes (RFC 3261 8.2.6), appended to out. Nothing is appended for an ACK, a response, or
@@ -68,13 +82,15 @@ class Proxy {
 
  private:
   [[nodiscard]] Decision decide_request(const Message& request, const Flow& source) const;
-  [[nodiscard]] Decision decide_response(const Message& response, Edits& edits) const;
-  void add_via(const Message& request, std::uint64_t transaction, const Flow& source, const Flow& destination,
+  [[nodiscard]] Decision decide_response(const Message& response, const Flow& source, Edits& edits) const;
+  [[nodiscard]] bool was_here(const Message& request, const RequestFacts& facts, const Flow& source, TrunkId to) const;
+  void add_via(const Message& request, const Via& top_via, const Flow& source, const Flow& destination,
                std::size_t offset, Edits& edits) const;
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
                         Edits& edits) const;
 
   TokenKey key_;
+  config::Limits limits_;
   RouteTable routes_;
   OwnAddresses own_;
 };

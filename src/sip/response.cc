@@ -57,6 +57,16 @@ void append_first(const Message& request, HeaderId id, std::string_view name, st
   out += "\r\n";
 }
 
+// Every option tag that the request demands of proxies; we support none (8.2.2.3).
+void append_unsupported(const Message& request, std::string& out) {
+  for (std::size_t i = request.first(HeaderId::kProxyRequire); i != Message::kNoHeader; i = request.next_same(i)) {
+    if (request.header(i).value.empty()) continue;
+    out += "Unsupported: ";
+    append_unfolded(request.header(i).value, out);
+    out += "\r\n";
+  }
+}
+
 // With a tag if it has none; the same tag for a retransmission (8.2.7).
 void append_to(const Message& request, const Reply& reply, const ValueCursor::Value& top, const TokenKey& key,
                std::string& out) {
@@ -90,7 +100,7 @@ void Proxy::build_reply(const Message& request, const Flow& source, const Reply&
   append_first(request, HeaderId::kCallId, "Call-ID: ", out);
   append_first(request, HeaderId::kCSeq, "CSeq: ", out);
   if (reply.status == 100) append_first(request, HeaderId::kTimestamp, "Timestamp: ", out);
-  if (reply.status == 420) append_first(request, HeaderId::kProxyRequire, "Unsupported: ", out);
+  if (reply.status == 420) append_unsupported(request, out);
   out += reply.extra_headers;
   out += "Content-Length: 0\r\n\r\n";
 }

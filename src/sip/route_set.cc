@@ -1,6 +1,7 @@
 #include "sip/route_set.h"
 
 #include "sip/limits.h"
+#include "sip/text.h"
 
 namespace ktrunk::sip {
 
@@ -27,11 +28,43 @@ struct LineValues {
   std::size_t before_last_end = 0;
 };
 
+// Looks at the first Route that is not ours: the value number plan.pop.
+void look_behind_ours(const Message& request, std::size_t count, RoutePlan& plan) {
+  const auto target = parse_uri(plan.target);
+  plan.sips = target && target->scheme == Uri::Scheme::kSips;
+  if (plan.pop >= count) return;
+  ValueCursor routes(request, HeaderId::kRoute);
+  auto value = routes.next();
+  for (std::size_t i = 0; i < plan.pop; ++i) value = routes.next();
+  const RouteUri next = route_uri(value->text);
+  if (!next.parsed || next.uri.host.empty()) return;
+  plan.sips = plan.sips || next.uri.scheme == Uri::Scheme::kSips;
+  if (find_parameter(next.uri.parameters, "lr")) return;
+  plan.to_strict_router = true;
+  plan.strict_router = next.uri.text.substr(0, next.uri.text.size() - next.uri.headers.size());  // 19.1.1
+}
+
+// Makes a URI of the request the last Route value. going: how many leading values are about to be erased.
+void append_route(const Message& request, std::string_view uri, std::size_t going, Edits& edits) {
+  std::size_t count = 0;
+  ValueCursor::Value last{};
+  for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next(); ++count) last = *value;
+  const bool alone = count <= going;  // no value stays: a line of its own, where the first one was
+  const std::size_t place =
+      alone ? request.header(request.first(HeaderId::kRoute)).line : request.offset_of(last.text) + last.text.size();
+  edits.insert(place, alone ? "Route: <" : ", <");
+  edits.replace_with_original(place, 0, request.offset_of(uri), uri.size());
+  edits.insert(place, alone ? ">\r\n" : ">");
+}
+
 }  // namespace
 
 RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnAddresses& own, const TokenKey& key) {
   RoutePlan plan{.target = request.request_uri()};
-  if (!request.has(HeaderId::kRoute) && request_uri.user.size() < kMacBytes) return plan;
+  if (!request.has(HeaderId::kRoute) && request_uri.user.size() < kMacBytes) {
+    plan.sips = request_uri.scheme == Uri::Scheme::kSips;
+    return plan;
+  }
 
   std::size_t count = 0;
   std::string_view last;
@@ -76,22 +109,26 @@ RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnA
       break;
     }
   }
+  look_behind_ours(request, count, plan);
   return plan;
 }
 
 void edit_routes(const Message& request, const RoutePlan& plan, Edits& edits) {
-  if (plan.from_strict_router) {
+  const std::string_view uri = plan.to_strict_router ? plan.strict_router : plan.target;
+  if (plan.from_strict_router || plan.to_strict_router)
     edits.replace_with_original(request.offset_of(request.request_uri()), request.request_uri().size(),
-                                request.offset_of(plan.target), plan.target.size());
-  }
+                                request.offset_of(uri), uri.size());
+  // Between two strict routers the last Route value is the target and stays where it is.
+  const bool take_last = plan.from_strict_router && !plan.to_strict_router;
+  std::size_t to_pop = plan.pop + (plan.to_strict_router ? 1 : 0);
   std::size_t last_header = Message::kNoHeader;  // the field that holds the last value
-  if (plan.from_strict_router)
+  if (take_last)
     for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next();) last_header = value->header;
+  if (plan.to_strict_router && !plan.from_strict_router) append_route(request, plan.target, to_pop, edits);
 
-  std::size_t to_pop = plan.pop;
   ValueCursor routes(request, HeaderId::kRoute);
   auto value = routes.next();
-  while (value && (to_pop > 0 || plan.from_strict_router)) {
+  while (value && (to_pop > 0 || take_last)) {
     const std::size_t header = value->header;
     LineValues line;
     for (; value && value->header == header; value = routes.next()) {

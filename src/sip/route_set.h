@@ -1,4 +1,5 @@
-// Route processing (RFC 3261 16.4): which Route values are ours, what their token says, and the edits that pop them.
+// Route processing (RFC 3261 16.4, 16.6 step 6): which Route values are ours, what their token says, whether the next
+// one is a strict router, and the edits that follow from it.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +26,12 @@ struct RoutePlan {
   std::size_t pop = 0;              // leading Route values that are ours
   bool from_strict_router = false;  // the Request-URI is ours: the last Route value takes its place and goes
   std::string_view target;          // the Request-URI after that
+  // The first Route behind ours is a strict router: it takes the Request-URI's place, and the target becomes the last
+  // Route value.
+  bool to_strict_router = false;
+  std::string_view strict_router;  // its URI, as it goes into the Request-URI
+  // The target or the first Route behind ours is a sips URI: the next hop must be TLS (RFC 5630 3.1.3).
+  bool sips = false;
 };
 
 [[nodiscard]] RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnAddresses& own,

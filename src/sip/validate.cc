@@ -32,23 +32,25 @@ bool parse_party(std::string_view value, bool& has_tag) {
 }
 
 // What requests and responses have in common.
-Message::Defect check_common(const Message& message, Via& top_via, std::string_view& cseq_method, bool& to_has_tag) {
+Message::Defect check_common(const Message& message, const config::Limits& limits, RequestFacts& facts,
+                             std::string_view& cseq_method) {
   if (message.defect().status != 0) return message.defect();
-  std::size_t vias = 0;
-  for (ValueCursor cursor(message, HeaderId::kVia); const auto value = cursor.next(); ++vias) {
-    if (vias == kMaxViaValues) return bad("Too Many Via");
-    if (vias != 0) continue;
+  if (message.header_section_size() > limits.max_header_bytes) return {513, "Header Section Too Long"};
+  if (message.header_count() > limits.max_headers) return {513, "Too many header fields"};
+  for (ValueCursor cursor(message, HeaderId::kVia); const auto value = cursor.next(); ++facts.vias) {
+    if (facts.vias == limits.max_vias) return bad("Too Many Via");
+    if (facts.vias != 0) continue;
     const auto via = parse_via(value->text);
     if (!via) return bad("Bad Via");
-    top_via = *via;
+    facts.top_via = *via;
   }
-  if (vias == 0) return bad("Missing Via");
+  if (facts.vias == 0) return bad("Missing Via");
 
   bool from_has_tag = false;
   if (!appears_once(message, HeaderId::kFrom)) return bad("Need One From");
   if (!parse_party(message.value(HeaderId::kFrom), from_has_tag)) return bad("Bad From");
   if (!appears_once(message, HeaderId::kTo)) return bad("Need One To");
-  if (!parse_party(message.value(HeaderId::kTo), to_has_tag)) return bad("Bad To");
+  if (!parse_party(message.value(HeaderId::kTo), facts.to_has_tag)) return bad("Bad To");
   if (!appears_once(message, HeaderId::kCallId) || message.value(HeaderId::kCallId).empty())
     return bad("Need One Call-ID");
   if (!appears_once(message, HeaderId::kCSeq)) return bad("Need One CSeq");
@@ -58,10 +60,9 @@ Message::Defect check_common(const Message& message, Via& top_via, std::string_v
 
 }  // namespace
 
-Message::Defect check_request(const Message& request, RequestFacts& facts) {
+Message::Defect check_request(const Message& request, const config::Limits& limits, RequestFacts& facts) {
   std::string_view cseq_method;
-  if (const auto defect = check_common(request, facts.top_via, cseq_method, facts.to_has_tag); defect.status != 0)
-    return defect;
+  if (const auto defect = check_common(request, limits, facts, cseq_method); defect.status != 0) return defect;
   if (cseq_method != request.method_name()) return bad("CSeq Method Mismatch");
 
   if (request.has(HeaderId::kMaxForwards)) {
@@ -79,13 +80,13 @@ Message::Defect check_request(const Message& request, RequestFacts& facts) {
   return {};
 }
 
-Message::Defect check_response(const Message& response, Via& top_via) {
+Message::Defect check_response(const Message& response, const config::Limits& limits, Via& top_via) {
   std::string_view cseq_method;
-  bool to_has_tag = false;
-  if (const auto defect = check_common(response, top_via, cseq_method, to_has_tag); defect.status != 0) return defect;
+  RequestFacts facts;
+  if (const auto defect = check_common(response, limits, facts, cseq_method); defect.status != 0) return defect;
+  top_via = facts.top_via;
   // Under ours there must be the Via of the peer that the response goes to.
-  ValueCursor vias(response, HeaderId::kVia);
-  if (!vias.next() || !vias.next()) return bad("No Via Below Ours");
+  if (facts.vias < 2) return bad("No Via Below Ours");
   return {};
 }
 

@@ -89,6 +89,8 @@ std::optional<Via> parse_via(std::string_view text) {
       via.rport = parameter->value;
     } else if (iequals(parameter->name, "maddr")) {
       once = set_once(via.maddr, parameter->value);
+    } else if (iequals(parameter->name, "flow")) {
+      via.flow = parameter->value;  // not ours, as a rule; what is ours stands once
     }
     if (!once) return std::nullopt;  // twice the same parameter: two readers may take different ones
   }

@@ -20,6 +20,7 @@ struct Via {
   // The whole parameter, "received=192.0.2.1" or "rport"; empty when absent. Values without brackets or "=".
   std::string_view received_parameter, received;
   std::string_view rport_parameter, rport;
+  std::string_view flow;  // in our own: the connection of the trunk that the request came by (flow_token.h)
 
   [[nodiscard]] bool wants_rport() const { return !rport_parameter.empty(); }
   // RFC 3261 8.1.1.7: the branch is unique to the transaction.

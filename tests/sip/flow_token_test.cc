@@ -37,12 +37,21 @@ void expect_same(const Flow& made, const Flow& read) {
 TEST(FlowTokenTest, RoundTrips) {
   const TokenKey key = testing::make_key();
   for (const Flow& a : all_kinds()) {
-    const TokenText via = encode_token(ViaToken{a, 0x0123456789abcdef}, key);
+    const TokenText via = encode_token(ViaToken{a, 0x0123456789abcdef, 0x89abcdef, 0x01234567}, key);
     EXPECT_TRUE(is_token(via.view())) << via.view();
     const auto decoded = decode_via_token(via.view(), key);
     ASSERT_TRUE(decoded);
-    expect_same(a, decoded->source);
+    if (a.trunk.valid() && a.transport != config::Transport::kUdp) {
+      EXPECT_EQ(decoded->source.trunk, a.trunk);
+      EXPECT_FALSE(decoded->source.connection.valid()) << "it is beside the branch";
+      EXPECT_EQ(parse_flow_hint(FlowHint(a).view()), a.connection);
+    } else {
+      expect_same(a, decoded->source);
+      EXPECT_TRUE(FlowHint(a).view().empty());
+    }
     EXPECT_EQ(decoded->transaction, 0x0123456789abcdefu);
+    EXPECT_EQ(decoded->loop, 0x89abcdefu);
+    EXPECT_EQ(decoded->destination, 0x01234567u);
     for (const Flow& b : all_kinds()) {
       for (const auto lines : {RouteToken::Lines::kOne, RouteToken::Lines::kTwo}) {
         const TokenText route = encode_token(RouteToken{a, b, lines}, key);
@@ -94,6 +103,15 @@ TEST(FlowTokenTest, EveryBitOfTheMacKeyMatters) {
     other.bytes[bit / 8] = static_cast<unsigned char>(other.bytes[bit / 8] ^ (1u << (bit % 8)));
     EXPECT_FALSE(decode_via_token(token.view(), other));
   }
+}
+
+TEST(FlowTokenTest, Hints) {
+  for (const std::string text : {"", "-", "7", "7-", "-7", "7-3-", "7-3x", "g-3", "100000000-1", "1-100000000", " 7-3"})
+    EXPECT_FALSE(parse_flow_hint(text).valid()) << text;
+  EXPECT_EQ(parse_flow_hint("7-3"), (ConnectionId{SlotIndex{7}, Generation{3}}));
+  const Flow highest{
+      .connection = {SlotIndex{0xfffffffe}, Generation{0xfffffffe}}, .trunk = TrunkId{1}, .listener = {}, .remote = {}};
+  EXPECT_EQ(parse_flow_hint(FlowHint(highest).view()), highest.connection);
 }
 
 TEST(FlowTokenTest, Rubbish) {

@@ -66,7 +66,7 @@ TEST(ForwardTest, WhichRequestsAreRecordRouted) {
 
 TEST(ForwardTest, SipsStaysSips) {
   World world;
-  const std::string sent = world.forward(invite("", "sips:+49@x"), world.pbx, world.carrier);
+  const std::string sent = world.forward(invite("", "sips:+49@x"), world.carrier, world.carrier);
   for (const std::string& value : headers(sent, "Record-Route")) {
     EXPECT_TRUE(value.starts_with("<sips:")) << value;
     EXPECT_EQ(value.find("transport"), std::string::npos);
