@@ -1,5 +1,6 @@
 #include "worker/message_handler.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -18,6 +19,14 @@ sip::TokenKey key_of(const ipc::SharedRegion& region) {
 
 // RFC 3261 21.5.4: when to try again; long enough for a queue to empty or a trunk to come back.
 constexpr std::string_view kRetryAfter = "Retry-After: 5\r\n";
+
+// How much a transaction likes a connection; it takes the one that it likes best (rendezvous hashing). So a connection
+// that comes or goes moves the transactions of that connection alone, and a CANCEL still follows its INVITE.
+std::uint64_t preference(std::uint64_t affinity, SlotIndex slot) {
+  std::uint64_t mixed = affinity ^ (std::uint64_t{slot.value} + 1) * 0x9e3779b97f4a7c15u;  // the affinity is a hash
+  mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93u;
+  return mixed ^ mixed >> 32;
+}
 
 }  // namespace
 
@@ -84,7 +93,7 @@ void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) { dr
 void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
   const Hop hop = hop_to_trunk(way.trunk, way.affinity);
   if (!hop.usable()) return reply_unavailable("Trunk Down", source);
-  forward(hop, source);
+  forward(hop, way.needs, source);
 }
 
 void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
@@ -92,8 +101,10 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   // The connection has gone since; another one to the same trunk reaches the same peer.
   if (!hop.usable() && way.flow.trunk.valid()) hop = hop_to_trunk(way.flow.trunk, way.affinity);
   if (message_.is_request()) {
-    if (!hop.usable()) return reply_unavailable("Flow Failed", source);
-    return forward(hop, source);
+    if (hop.usable()) return forward(hop, way.needs, source);
+    if (way.flow.trunk.valid()) return reply_unavailable("Trunk Down", source);
+    // RFC 5626 5.3.1: a stranger's flow does not come back.
+    return refuse(430, "Flow Failed", source);
   }
   if (!hop.usable()) return drop("a response whose connection has gone", source);
   if (hop.connection != nullptr && !sender_.has_room_for_response(*hop.connection, edits_.size(message_.bytes()))) {
@@ -104,10 +115,11 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   stats_.responses_forwarded.add();
 }
 
-void MessageHandler::forward(const Hop& hop, const sip::Flow& source) {
+void MessageHandler::forward(const Hop& hop, sip::Needs needs, const sip::Flow& source) {
+  if (needs == sip::Needs::kTls && hop.flow.transport != config::Transport::kTls)
+    return std::visit([&](const auto& action) { perform(action, source); }, sip::Proxy::refuse_sips(message_));
   proxy_.forward_request(message_, source, hop.flow, edits_);
-  if (edits_.failed())
-    return perform(sip::Reply{.status = 500, .reason = "Message Needs Too Many Changes", .extra_headers = {}}, source);
+  if (edits_.failed()) return refuse(500, "Message Needs Too Many Changes", source);
   const std::size_t bytes = edits_.size(message_.bytes());
   const bool room = hop.connection != nullptr ? sender_.has_room(*hop.connection, bytes) : datagrams_.has_room();
   if (!room) {
@@ -134,6 +146,11 @@ void MessageHandler::drop(const char* why, const sip::Flow& source) {
   log::debug("dropped from {} {}: {}", config::transport_name(source.transport), source.remote.text(), why);
 }
 
+void MessageHandler::refuse(int status, std::string_view reason, const sip::Flow& source) {
+  if (message_.method() == sip::Method::kAck) return drop("an ACK that cannot go on", source);
+  perform(sip::Reply{.status = status, .reason = reason, .extra_headers = {}}, source);
+}
+
 void MessageHandler::reply_unavailable(const char* reason, const sip::Flow& source) {
   if (message_.method() == sip::Method::kAck) return drop("an ACK whose next hop has gone", source);
   perform(sip::Reply{.status = 503, .reason = reason, .extra_headers = kRetryAfter}, source);
@@ -149,7 +166,7 @@ MessageHandler::Hop MessageHandler::hop_to(const sip::Flow& flow) const {
   if (flow.transport == config::Transport::kUdp)
     return {.connection = nullptr, .socket = datagrams_.socket(flow.listener), .flow = flow};
   Connection* connection = find(flow.connection);
-  if (connection == nullptr) return {};
+  if (connection == nullptr || connection->info().trunk != flow.trunk) return {};
   return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
 }
 
@@ -161,7 +178,9 @@ MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t af
     if (Connection* connection = find(entry.connection(place)); connection != nullptr) open[count++] = connection;
   }
   if (count != 0) {
-    Connection* connection = open[affinity % count];
+    Connection* connection = *std::max_element(open.begin(), open.begin() + count, [&](auto* a, auto* b) {
+      return preference(affinity, a->id.slot) < preference(affinity, b->id.slot);
+    });
     return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
   }
   const config::Trunk& settings = config_.trunks[trunk.value];

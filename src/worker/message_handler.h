@@ -51,9 +51,10 @@ class MessageHandler {
   void perform(const sip::ToTrunk& way, const sip::Flow& source);
   void perform(const sip::ToFlow& way, const sip::Flow& source);
 
-  void forward(const Hop& hop, const sip::Flow& source);
+  void forward(const Hop& hop, sip::Needs needs, const sip::Flow& source);
   void put(const Hop& hop);
   void drop(const char* why, const sip::Flow& source);
+  void refuse(int status, std::string_view reason, const sip::Flow& source);
   void reply_unavailable(const char* reason, const sip::Flow& source);
 
   [[nodiscard]] Connection* find(ConnectionId id) const;
