@@ -68,10 +68,10 @@ TEST_F(KtlsEchoExampleTest, EveryLineWholeWithOpensslAndGnutls) {
     KTRUNK_REQUIRE(missing(client));
     ASSERT_NO_FATAL_FAILURE(converse(client));
   }
-  EXPECT_THAT(server_->output(), testing::HasSubstr("in the kernel"));
-  EXPECT_THAT(server_->output(), testing::HasSubstr("close_notify"));
   // Connections are over: of all its processes the first alone is left.
   EXPECT_TRUE(eventually([&] { return server_->others_in_group().empty(); }, kLong));
+  EXPECT_THAT(server_->output(), testing::HasSubstr("in the kernel"));
+  EXPECT_THAT(server_->output(), testing::HasSubstr("close_notify"));
 }
 
 }  // namespace
