@@ -103,6 +103,12 @@ const Case kTopCases[] = {
      "k.toml:2: key 'limits.key_records': 15; expected an integer of 16 to 16777216"},
     {"key_records_many", "[limits]\nkey_records = 16777217\n" + kUdp,
      "k.toml:2: key 'limits.key_records': 16777217; expected an integer of 16 to 16777216"},
+    {"header_bytes_few", "[limits]\nmax_header_bytes = 511\n" + kUdp,
+     "k.toml:2: key 'limits.max_header_bytes': 511; expected an integer of 512 to 16384"},
+    {"headers_many", "[limits]\nmax_headers = 257\n" + kUdp,
+     "k.toml:2: key 'limits.max_headers': 257; expected an integer of 16 to 256"},
+    {"vias_many", "[limits]\nmax_vias = 72\n" + kUdp,
+     "k.toml:2: key 'limits.max_vias': 72; expected an integer of 2 to 71"},
     {"first_by_line", "[[listen]]\ntransport = 'udp'\naddress = 'x'\n[ktrunk]\nworkers = 0\n",
      "k.toml:3: key 'listen[0].address': 'x' has no port; expected ADDRESS:PORT"},
 };

@@ -29,6 +29,9 @@ ticket_rotation = "2h"
 [limits]
 max_connections = 100
 max_message_bytes = 20000
+max_header_bytes = 8192
+max_headers = 100
+max_vias = 20
 max_queue_bytes = 40000
 stalled_peer = "45s"
 partial_message = "500ms"
@@ -116,6 +119,9 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(config->log_level, spdlog::level::debug);
   EXPECT_EQ(config->limits.max_connections, 100u);
   EXPECT_EQ(config->limits.max_message_bytes, 20000u);
+  EXPECT_EQ(config->limits.max_header_bytes, 8192u);
+  EXPECT_EQ(config->limits.max_headers, 100u);
+  EXPECT_EQ(config->limits.max_vias, 20u);
   EXPECT_EQ(config->limits.max_queue_bytes, 40000u);
   EXPECT_EQ(config->limits.stalled_peer, milliseconds(45'000));
   EXPECT_EQ(config->limits.partial_message, milliseconds(500));
@@ -196,11 +202,11 @@ TEST(ParseTest, ReadsEveryKey) {
 
   std::vector<std::string> files;
   for (const FileReference& file : config->files) files.push_back(fmt::format("{} {}", file.key, file.line));
-  EXPECT_THAT(files, ElementsAre("listen[0].certificate 31", "listen[0].key 32", "listen[0].ca 33", "listen[0].crl 38",
-                                 "listen[0].ocsp 39", "listen[0].certificates[0].certificate 44",
-                                 "listen[0].certificates[0].key 45", "listen[0].certificates[0].ocsp 46",
-                                 "listen[0].certificates[1].certificate 49", "listen[0].certificates[1].key 50",
-                                 "trunk[0].certificate 61", "trunk[0].key 62", "trunk[0].crl 66"));
+  EXPECT_THAT(files, ElementsAre("listen[0].certificate 34", "listen[0].key 35", "listen[0].ca 36", "listen[0].crl 41",
+                                 "listen[0].ocsp 42", "listen[0].certificates[0].certificate 47",
+                                 "listen[0].certificates[0].key 48", "listen[0].certificates[0].ocsp 49",
+                                 "listen[0].certificates[1].certificate 52", "listen[0].certificates[1].key 53",
+                                 "trunk[0].certificate 64", "trunk[0].key 65", "trunk[0].crl 69"));
 }
 
 TEST(ParseTest, DefaultsAreThoseOfTheStructs) {
