@@ -9,6 +9,7 @@
 
 #include "sip/framer.h"
 #include "sip/proxy.h"
+#include "sip/transaction.h"
 
 namespace {
 
@@ -80,7 +81,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   replace_all(text, "{{TOKEN}}", encode_token(RouteToken{source, destination}, world.key).view());
   replace_all(text, "{{TOKEN2}}",
               encode_token(RouteToken{destination, source, RouteToken::Lines::kTwo}, world.key).view());
-  replace_all(text, "{{BRANCH}}", encode_token(ViaToken{destination, 42}, world.key).view());
+  replace_all(
+      text, "{{BRANCH}}",
+      encode_token(ViaToken{.source = destination, .transaction = 42, .destination = peer_hash(source, world.key)},
+                   world.key)
+          .view());
 
   message.parse(text, (data[0] & 0x80) != 0 ? Carrier::kStream : Carrier::kDatagram);
   const Decision decision = proxy.decide(message, source, edits);

@@ -1,0 +1,66 @@
+// Configuration: any text is a configuration or an error that names file, line and key; the same text gives the same;
+// what is accepted holds together, and a proxy can be made of it. Input: the text.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "config/config.h"
+#include "sip/proxy.h"
+
+namespace {
+
+using namespace ktrunk;
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+template <typename Id, typename Table>
+bool names_one_or_none(Id id, const std::vector<Table>& tables) {
+  return !id.valid() || id.value < tables.size();
+}
+
+void check(const config::Config& config) {
+  require(config.workers >= 1 && config.workers <= config::kMaxWorkers);
+  require(config.handshake_processes >= 1 && config.handshake_processes <= config::kMaxHandshakeProcesses);
+  require(!config.listeners.empty() && config.listeners.size() <= config::kMaxListeners);
+  require(config.trunks.size() <= config::kMaxTrunks);
+  require(config.limits.max_queue_bytes >= config.limits.max_message_bytes);
+  require(config.limits.max_header_bytes <= config::kMaxHeaderBytes);
+  require(config.limits.max_headers <= config::kMaxHeaders && config.limits.max_vias <= config::kMaxVias);
+  for (const config::Listener& listener : config.listeners) {
+    require(!listener.address.empty() && listener.address.port() != 0);
+    require(!listener.advertise_host.empty() && listener.advertise_port != 0);
+    require((listener.transport == config::Transport::kTls) == !listener.tls.certificate.empty());
+  }
+  for (const config::Trunk& trunk : config.trunks) {
+    require(!trunk.name.empty() && trunk.listener.valid() && names_one_or_none(trunk.listener, config.listeners));
+    require(trunk.targets.size() <= config::kMaxTargets);
+    require(!trunk.targets.empty() || !trunk.verify_name.empty());
+    require(trunk.connections >= 1 && trunk.connections <= config::kMaxTrunkConnections);
+  }
+  for (const config::Route& route : config.routes) {
+    require(route.to.valid() && names_one_or_none(route.to, config.trunks));
+    require(names_one_or_none(route.from_trunk, config.trunks));
+    require(names_one_or_none(route.from_listener, config.listeners));
+  }
+  for (const config::FileReference& file : config.files) require(file.file.starts_with('/') && file.line > 0);
+  const sip::Proxy proxy(config, sip::TokenKey{});
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto first = config::parse(text, "/etc/k.toml");
+  const auto second = config::parse(text, "/etc/k.toml");
+  require(first.has_value() == second.has_value());
+  if (!first) {
+    require(first.error().what == second.error().what);
+    require(first.error().what.find("/etc/k.toml") != std::string::npos);
+    return 0;
+  }
+  check(*first);
+  return 0;
+}
