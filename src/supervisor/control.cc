@@ -37,10 +37,19 @@ Status Control::open() {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path_.size() >= sizeof address.sun_path)
-    return fail("control socket {}: the path has more than {} octets", path_, sizeof address.sun_path - 1);
+    return fail("control socket {}: the path has more than {} octets; set ktrunk.control to a shorter one", path_,
+                sizeof address.sun_path - 1);
   std::memcpy(address.sun_path, path_.data(), path_.size());
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
+
+  // What is there and is no socket belongs to somebody, and connect() would say ECONNREFUSED to a file too.
+  struct stat there{};
+  if (::lstat(path_.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode))
+    return fail(
+        "control socket {}: there is something that is no socket, and it is left alone; set ktrunk.control to another "
+        "path, or take it away",
+        path_);
 
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return fail_errno(errno, "control socket");
@@ -52,7 +61,9 @@ Status Control::open() {
   const int bound = ::bind(fd.get(), generic, sizeof address);
   const int code = errno;
   ::umask(before);
-  if (bound != 0) return fail_errno(code, fmt::format("control socket {}", path_));
+  if (bound != 0)
+    return fail("control socket {}: {}; set ktrunk.control to a path where ktrunkd may make one", path_,
+                errno_text(code));
   if (::listen(fd.get(), 16) != 0) return fail_errno(errno, fmt::format("control socket {}", path_));
   socket_ = std::move(fd);
   auto watch = loop_.watch(socket_.get(), Interest::kRead, [this](Ready) { accept(); });

@@ -50,21 +50,28 @@ Result<Fd> watch_signals() {
   return fd;
 }
 
-// Every process holds a descriptor per connection, and the children inherit the limit: take what the hard limit allows,
-// and say when it is not enough.
+// What one process may have open at once: a descriptor for each connection, in a handshake process that relays two;
+// what is in the middle of its handshake; and some more.
+rlim_t descriptors_needed(const config::Config& config) {
+  constexpr rlim_t kOthers = 1024;
+  const rlim_t each = config.record_layer == config::RecordLayer::kRelay ? 2 : 1;
+  return each * config.limits.max_connections + config.limits.handshakes + kOthers;
+}
+
+// The children inherit the limit: take what the hard limit allows, more where we may, and say when it is not enough.
 void raise_descriptor_limit(const config::Config& config) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  const rlim_t wanted = config.limits.max_connections + rlim_t{1024};
-  limit.rlim_max = std::max(limit.rlim_max, wanted);
+  const rlim_t needed = descriptors_needed(config);
+  const rlim_t most = std::max(limit.rlim_max, needed);
+  if (const rlimit raised{most, most}; ::setrlimit(RLIMIT_NOFILE, &raised) == 0) return;
   limit.rlim_cur = limit.rlim_max;
-  if (::setrlimit(RLIMIT_NOFILE, &limit) == 0) return;
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  if (limit.rlim_cur < wanted)
-    log::warn("open files are limited to {}; {} connections need {}: raise LimitNOFILE or ulimit -n", limit.rlim_cur,
-              config.limits.max_connections, wanted);
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  log::warn(
+      "a process may open {} files, and limits.max_connections = {} with limits.handshakes = {} may need {}: beyond "
+      "that connections are refused; raise LimitNOFILE= in the systemd unit (else ulimit -n, fs.nr_open), or lower "
+      "those limits",
+      limit.rlim_cur, config.limits.max_connections, config.limits.handshakes, needed);
 }
 
 // The vault is memory that is never swapped, and the workers' rings may count as locked memory too. Without root what

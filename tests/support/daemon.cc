@@ -30,7 +30,7 @@ Daemon::Daemon(std::unique_ptr<TempFolder> folder, std::string control, std::str
 
 Result<std::unique_ptr<Daemon>> Daemon::launch(Options options) {
   auto folder = std::make_unique<TempFolder>();
-  const std::string control = folder->file("control.sock");
+  const std::string control = options.control.empty() ? folder->file("control.sock") : options.control;
   const std::string config_file = folder->write(
       "ktrunk.toml", fmt::format("[ktrunk]\nworkers = {}\nrecord_layer = \"{}\"\ncontrol = \"{}\"\n{}\n{}\n",
                                  options.workers, options.record_layer, control, options.ktrunk_lines, options.config));

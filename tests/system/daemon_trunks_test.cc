@@ -1,7 +1,12 @@
 // Trunks that are not there, come late, go away or are not who they should be; and configurations that cannot be used.
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 
+#include "cli/control_client.h"
 #include "system/daemon_fixture.h"
 
 namespace ktrunk::test {
@@ -149,9 +154,11 @@ TEST_F(DaemonTrunks, ACertificateOfAnotherNameIsNoTrunk) {
 class DaemonConfig : public DaemonTrunks {
  protected:
   // Starts ktrunkd, which must end with exit status 1, and gives its output.
-  std::string refused(const std::string& text) {
-    launch(text);
-    if (daemon_ == nullptr) return {};
+  std::string refused(const std::string& text, const std::string& control = "") {
+    auto daemon = Daemon::launch({.config = text, .ktrunk_lines = "", .control = control, .env = {}, .timeout = kLong});
+    EXPECT_TRUE(daemon) << daemon.error().what;
+    if (!daemon) return {};
+    daemon_ = std::move(*daemon);
     const auto exit = daemon_->process().wait(kLong);
     EXPECT_TRUE(exit) << "it runs\n" << daemon_->log();
     if (exit) {
@@ -174,6 +181,51 @@ TEST_F(DaemonConfig, APortInUseIsNamed) {
   const std::string log =
       refused(fmt::format("[[listen]]\nname = \"busy\"\ntransport = \"tcp\"\naddress = \"{}\"\n", address));
   EXPECT_THAT(log, AllOf(HasSubstr("listen 'busy'"), HasSubstr(address), HasSubstr("EADDRINUSE")));
+}
+
+TEST_F(DaemonConfig, WhatLiesInTheControlSocketsPlaceIsLeftAlone) {
+  const TempFolder folder;
+  const std::string listener = fmt::format("[[listen]]\ntransport = \"tcp\"\naddress = \"{}\"\n", edge_tcp_.text());
+  const std::string file = folder.write("precious", "not to be lost");
+  const std::string directory = folder.file("folder");
+  std::filesystem::create_directory(directory);
+  const std::string link = folder.file("link");
+  std::filesystem::create_symlink(file, link);
+  for (const std::string& path : {file, directory, link}) {
+    const std::string log = refused(listener, path);
+    EXPECT_THAT(log, AllOf(HasSubstr(path), HasSubstr("no socket"), HasSubstr("ktrunk.control")));
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_directory(directory));
+  EXPECT_EQ(std::filesystem::file_size(file), 14u);
+}
+
+TEST_F(DaemonConfig, AControlSocketThatCannotBeMadeIsNamed) {
+  const std::string listener = fmt::format("[[listen]]\ntransport = \"tcp\"\naddress = \"{}\"\n", edge_tcp_.text());
+  const std::string log = refused(listener, "/proc/none/control.sock");
+  EXPECT_THAT(log, AllOf(HasSubstr("/proc/none/control.sock"), HasSubstr("ENOENT"), HasSubstr("ktrunk.control")));
+}
+
+// It serves with those that it may have, and says who wants more and where they are allowed.
+TEST_F(DaemonConfig, TooFewOpenFilesAreNamed) {
+  const TempFolder folder;
+  const std::string control = folder.file("control.sock");
+  const std::string file = folder.write(
+      "k.toml",
+      fmt::format("[ktrunk]\nworkers = 1\ncontrol = \"{}\"\n[limits]\nmax_connections = 700\nhandshakes = 300\n"
+                  "[[listen]]\ntransport = \"tcp\"\naddress = \"{}\"\n",
+                  control, edge_tcp_.text()));
+  std::vector<std::string> command = {"prlimit", "--nofile=400:1000", built_program("ktrunkd"), "--config", file};
+  if (::geteuid() == 0) command.insert(command.begin(), {"setpriv", "--bounding-set=-sys_resource"});
+  auto process = Process::start({.argv = command, .env = {}, .output = folder.file("log")});
+  ASSERT_TRUE(process) << process.error().what;
+  EXPECT_TRUE(eventually([&] { return cli::ask(control, "status").has_value(); }, kLong)) << process->output();
+  EXPECT_THAT(process->output(), AllOf(HasSubstr("may open 1000 files"), HasSubstr("limits.max_connections = 700"),
+                                       HasSubstr("limits.handshakes = 300"), HasSubstr("LimitNOFILE=")));
+  ASSERT_TRUE(process->signal(SIGTERM));
+  const auto exit = process->wait(kLong);
+  ASSERT_TRUE(exit);
+  EXPECT_EQ(exit->code, 0) << exit_text(*exit) << process->output();
 }
 
 TEST_F(DaemonConfig, AMissingFileIsNamed) {
