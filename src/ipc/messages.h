@@ -276,6 +276,10 @@ struct Close {
     kAbort,   // at once
   } how = How::kAbort;
   std::uint8_t alert = 0;  // kFinish on a kernel connection: the alert description to send; 0 is close_notify
+  enum class Unsent : std::uint8_t {
+    kSend,  // as `how` says
+    kKeep,  // messages that have not begun to go wait for the trunk's next connection (TrunkEntry::awaited)
+  } unsent = Unsent::kSend;
   ConnectionId connection;
 };
 

@@ -10,8 +10,10 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/address.h"
@@ -76,6 +78,25 @@ struct alignas(64) TrunkEntry {
     const std::uint64_t word = connections[place].load(std::memory_order_acquire);
     if (word == kNoConnection) return {};
     return {SlotIndex{static_cast<std::uint32_t>(word >> 32)}, Generation{static_cast<std::uint32_t>(word)}};
+  }
+
+  // A connection that we made has ended for a reason that a new one does away with, and that one is being made. Until
+  // it is there, or the time is over, messages for the trunk wait in the workers.
+  struct Awaited {
+    config::Transport transport = config::Transport::kTls;  // as the one before
+    std::chrono::steady_clock::time_point until;            // one clock for all processes
+  };
+  std::atomic<std::uint64_t> awaited{0};  // milliseconds << 8 | transport; 0: none is awaited
+  void await(const Awaited& next) {
+    const auto until = std::chrono::duration_cast<std::chrono::milliseconds>(next.until.time_since_epoch()).count();
+    awaited.store(static_cast<std::uint64_t>(until) << 8 | static_cast<std::uint64_t>(next.transport),
+                  std::memory_order_release);
+  }
+  [[nodiscard]] std::optional<Awaited> awaits(std::chrono::steady_clock::time_point now) const {
+    const std::uint64_t word = awaited.load(std::memory_order_acquire);
+    const std::chrono::steady_clock::time_point until{std::chrono::milliseconds(word >> 8)};
+    if (now >= until) return std::nullopt;
+    return Awaited{.transport = static_cast<config::Transport>(word & 0xff), .until = until};
   }
 
   // Addresses of UDP targets. The writer fills the copy that `current` does not name, then flips it (0: none yet, else

@@ -183,6 +183,8 @@ void Connections::list_on_trunk(ConnectionId id, Record& record) {
     if (is_retired(record)) break;
     if (place.load(std::memory_order_relaxed) != wanted) continue;
     place.store(ipc::TrunkEntry::pack(id), std::memory_order_release);
+    // Messages wait for it in the workers.
+    if (region_.trunk(trunk).awaited.exchange(0) != 0) mail_.ring(record.holders);
     break;
   }
   if (replaced != nullptr) retire(before, *replaced);

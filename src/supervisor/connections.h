@@ -122,15 +122,19 @@ class Connections {
   void open_if_held(ConnectionId id, Record& record);
   void list_on_trunk(ConnectionId id, Record& record);
   void unlist_from_trunk(ConnectionId id);
+  // We make the connection again at once: what is queued for its trunk, and what comes, waits for the next one.
+  [[nodiscard]] bool is_made_again(ConnectionId id, const Record& record) const;
 
   void end(const ipc::Fault& fault, Record& record);
   void begin_close(ConnectionId id, Record& record);
   void advance_close(ConnectionId id, Record& record);
   void free_slot(ConnectionId id, Record& record);
+  void let_linger(ConnectionId id, Record& record);
   void tell_close(ipc::WorkerMask workers, ConnectionId id, const Record& record, ipc::Close::How how);
   [[nodiscard]] static bool is_retired(const Record& record) { return record.extras && record.extras->retirement; }
   void retire(ConnectionId id, Record& record);
   void look_at_retired(Clock::time_point now);
+  void look_at_lingering(Clock::time_point now);
   [[nodiscard]] std::uint64_t activity_of(ConnectionId id) const;
 
   // A duplicate of the connection's socket; without one the connection is closed, and nothing comes back.
@@ -151,6 +155,13 @@ class Connections {
   std::vector<std::uint32_t> free_;
   std::vector<WorkerState> workers_;
   std::vector<ConnectionId> retired_;
+  // Sockets of connections that have ended in order, which the peer has not taken all of. Were they closed now, and had
+  // the peer sent something that nobody has read, the kernel would reset the connection and throw the rest away.
+  struct Lingering {
+    Fd socket;
+    Clock::time_point until;
+  };
+  std::deque<Lingering> lingering_;
   AddressCounts accepted_;
   std::bitset<ipc::kMaxHandshakeProcesses> handshakes_ready_;
   std::size_t in_use_ = 0;

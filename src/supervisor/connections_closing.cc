@@ -1,4 +1,7 @@
 // How connections end: at once or in order, and those that are let run dry first.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -14,6 +17,13 @@ using namespace std::chrono_literals;
 // No message sent and no record received for so long: nothing is under way on a retired connection any more.
 constexpr Clock::duration kQuiet = 1s;
 constexpr std::chrono::milliseconds kLeastRetirement = 5s;
+constexpr std::size_t kMostLingering = 256;
+
+// The peer has not acknowledged all that was sent.
+bool has_untaken_octets(const Fd& socket) {
+  int octets = 0;
+  return ::ioctl(socket.get(), SIOCOUTQ, &octets) == 0 && octets > 0;
+}
 
 template <typename Do>
 void for_each(ipc::WorkerMask workers, Do&& act) {
@@ -50,6 +60,11 @@ void Connections::end(const ipc::Fault& fault, Record& record) {
 
 void Connections::begin_close(ConnectionId id, Record& record) {
   if (record.stage > Stage::kOpen) return;
+  // Before it is off the list, so that no worker sees a trunk with neither.
+  if (is_made_again(id, record)) {
+    const auto until = Clock::now() + std::min(config_.limits.handshake, config_.limits.stalled_peer);
+    region_.trunk(info_of(id).trunk).await({.transport = info_of(id).transport, .until = until});
+  }
   unlist_from_trunk(id);
   set_state(id, ipc::SlotState::kClosing, home_of(id));
   record.stage = Stage::kFlushing;
@@ -78,9 +93,16 @@ void Connections::advance_close(ConnectionId id, Record& record) {
 }
 
 void Connections::tell_close(ipc::WorkerMask workers, ConnectionId id, const Record& record, ipc::Close::How how) {
+  const auto unsent = is_made_again(id, record) ? ipc::Close::Unsent::kKeep : ipc::Close::Unsent::kSend;
   for_each(workers, [&](WorkerIndex worker) {
-    mail_.to_worker(worker, ipc::Close{.how = how, .alert = record.alert, .connection = id});
+    mail_.to_worker(worker, ipc::Close{.how = how, .alert = record.alert, .unsent = unsent, .connection = id});
   });
+}
+
+bool Connections::is_made_again(ConnectionId id, const Record& record) const {
+  const ipc::ConnectionInfo& info = info_of(id);
+  return record.at_once && info.trunk.valid() && info.role == ipc::ConnectionInfo::Role::kConnected &&
+         !is_retired(record);
 }
 
 bool Connections::released(WorkerIndex worker, ConnectionId id) {
@@ -108,11 +130,24 @@ void Connections::free_slot(ConnectionId id, Record& record) {
     if (keeper != record.owner) mail_.to_handshake(keeper, gone);
   }
   log::debug("{}: closed", name_of(id));
+  let_linger(id, record);
   if (info.role == ipc::ConnectionInfo::Role::kAccepted) accepted_.remove(info.peer);
   set_home(id, ipc::SlotState::kFree, {});
   record = Record{};
   free_.push_back(id.slot.value);
   --in_use_;
+}
+
+void Connections::let_linger(ConnectionId id, Record& record) {
+  if (record.abort || info_of(id).record_layer == ipc::RecordLayerKind::kRelay) return;
+  if (!has_untaken_octets(record.descriptor)) return;
+  if (lingering_.size() == kMostLingering) lingering_.pop_front();
+  lingering_.push_back({.socket = std::move(record.descriptor), .until = Clock::now() + config_.limits.drain});
+}
+
+void Connections::look_at_lingering(Clock::time_point now) {
+  std::erase_if(lingering_,
+                [&](const Lingering& each) { return now >= each.until || !has_untaken_octets(each.socket); });
 }
 
 void Connections::close_all() {

@@ -18,7 +18,7 @@ constexpr std::uint32_t kLowLimit = 1u << 16;
 }  // namespace
 
 std::chrono::milliseconds Connections::look_interval() const {
-  return config_.limits.key_records < kLowLimit || look_at_ != 0 ? kLookSoon : kLookAgain;
+  return config_.limits.key_records < kLowLimit || look_at_ != 0 || !lingering_.empty() ? kLookSoon : kLookAgain;
 }
 
 void Connections::look(Clock::time_point now) {
@@ -29,6 +29,7 @@ void Connections::look(Clock::time_point now) {
   }
   if (look_at_ == records_.size()) look_at_ = 0;
   look_at_retired(now);
+  look_at_lingering(now);
 }
 
 std::uint64_t Connections::records_of(SlotIndex slot, ipc::Renew::Which which) const {

@@ -4,6 +4,13 @@
 
 namespace ktrunk::worker {
 
+BlockPtr make_block(std::size_t bytes) {
+  auto block = std::make_unique<Block>();
+  block->capacity = std::max(bytes, ipc::kRecordBytes);
+  block->data = std::make_unique_for_overwrite<char[]>(block->capacity);
+  return block;
+}
+
 void BlockQueue::push_back(BlockPtr block) {
   Block* added = block.get();
   (last_ == nullptr ? first_ : last_->next) = std::move(block);
@@ -21,16 +28,19 @@ BlockPtr BlockQueue::pop_after(Block* block) {
   return taken;
 }
 
+void BlockQueue::push_back_all(BlockQueue& others) {
+  if (others.empty()) return;
+  (last_ == nullptr ? first_ : last_->next) = std::move(others.first_);
+  last_ = std::exchange(others.last_, nullptr);
+}
+
 BlockPtr BlockPool::take(std::size_t bytes) {
   if (bytes <= ipc::kRecordBytes && !idle_.empty()) {
     BlockPtr block = std::move(idle_.back());
     idle_.pop_back();
     return block;
   }
-  auto block = std::make_unique<Block>();
-  block->capacity = std::max(bytes, ipc::kRecordBytes);
-  block->data = std::make_unique_for_overwrite<char[]>(block->capacity);
-  return block;
+  return make_block(bytes);
 }
 
 void BlockPool::give_back(BlockPtr block) {

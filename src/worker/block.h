@@ -41,6 +41,9 @@ struct Block {
 
 using BlockPtr = std::unique_ptr<Block>;
 
+// An empty block with room for one record, or for `bytes` if that is more.
+[[nodiscard]] BlockPtr make_block(std::size_t bytes);
+
 // Blocks in the order of sending. Two words when empty, for most connections are idle.
 class BlockQueue {
  public:
@@ -58,6 +61,8 @@ class BlockQueue {
   BlockPtr pop_front();
   // Takes out what follows `block`, or the first one when there is no `block`; nothing when there is none.
   BlockPtr pop_after(Block* block);
+  // Takes over all blocks of another, behind its own.
+  void push_back_all(BlockQueue& others);
 
  private:
   BlockPtr first_;

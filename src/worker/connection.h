@@ -63,6 +63,7 @@ struct Connection {
   bool dirty = false;                         // on the list of those with something new to send
   bool gate_held = false;
   std::uint8_t errors_of_receiving = 0;  // that sends have met in a row
+  bool keeps_unsent = false;             // for the trunk's next connection (ipc::Close::Unsent)
   bool overflowed = false;               // responses for it pile up beyond all bounds: it is to be closed as stalled
   std::uint8_t last_alert = 0;           // what ends the stream: 0 is close_notify
 

@@ -31,12 +31,13 @@ std::uint64_t preference(std::uint64_t affinity, SlotIndex slot) {
 }  // namespace
 
 MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-                               ConnectionTable& connections, Sender& sender, Datagrams& datagrams)
+                               ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams)
     : config_(config),
       region_(region),
       stats_(region.worker(self)),
       connections_(connections),
       sender_(sender),
+      waiting_(waiting),
       datagrams_(datagrams),
       proxy_(config, key_of(region)) {}
 
@@ -107,8 +108,8 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
     return refuse(430, "Flow Failed", source);
   }
   if (!hop.usable()) return drop("a response whose connection has gone", source);
-  if (hop.connection != nullptr && !sender_.has_room_for_response(*hop.connection, edits_.size(message_.bytes()))) {
-    hop.connection->overflowed = true;
+  if (!has_room_for_response(hop, edits_.size(message_.bytes()))) {
+    if (hop.connection != nullptr) hop.connection->overflowed = true;
     return drop("a response to a peer that takes nothing", source);
   }
   put(hop);
@@ -120,9 +121,7 @@ void MessageHandler::forward(const Hop& hop, sip::Needs needs, const sip::Flow& 
     return std::visit([&](const auto& action) { perform(action, source); }, sip::Proxy::refuse_sips(message_));
   proxy_.forward_request(message_, source, hop.flow, edits_);
   if (edits_.failed()) return refuse(500, "Message Needs Too Many Changes", source);
-  const std::size_t bytes = edits_.size(message_.bytes());
-  const bool room = hop.connection != nullptr ? sender_.has_room(*hop.connection, bytes) : datagrams_.has_room();
-  if (!room) {
+  if (!has_room(hop, edits_.size(message_.bytes()))) {
     stats_.queue_full.add();
     return reply_unavailable("Next Hop Congested", source);
   }
@@ -130,11 +129,23 @@ void MessageHandler::forward(const Hop& hop, sip::Needs needs, const sip::Flow& 
   stats_.requests_forwarded.add();
 }
 
+bool MessageHandler::has_room(const Hop& hop, std::size_t bytes) const {
+  if (hop.connection != nullptr) return sender_.has_room(*hop.connection, bytes);
+  return hop.awaited.valid() ? waiting_.has_room(hop.awaited, bytes) : datagrams_.has_room();
+}
+
+bool MessageHandler::has_room_for_response(const Hop& hop, std::size_t bytes) const {
+  if (hop.connection != nullptr) return sender_.has_room_for_response(*hop.connection, bytes);
+  return !hop.awaited.valid() || waiting_.has_room_for_response(hop.awaited, bytes);
+}
+
 void MessageHandler::put(const Hop& hop) {
   const std::size_t bytes = edits_.size(message_.bytes());
   if (hop.connection != nullptr) {
     edits_.write(message_.bytes(), sender_.reserve(*hop.connection, bytes));
     sender_.commit(*hop.connection, bytes);
+  } else if (hop.awaited.valid()) {
+    edits_.write(message_.bytes(), waiting_.append(hop.awaited, bytes));
   } else {
     edits_.write(message_.bytes(), datagrams_.reserve(bytes));
     datagrams_.commit(*hop.socket, hop.flow.remote, bytes);
@@ -164,38 +175,107 @@ Connection* MessageHandler::find(ConnectionId id) const {
 
 MessageHandler::Hop MessageHandler::hop_to(const sip::Flow& flow) const {
   if (flow.transport == config::Transport::kUdp)
-    return {.connection = nullptr, .socket = datagrams_.socket(flow.listener), .flow = flow};
+    return {.connection = nullptr, .socket = datagrams_.socket(flow.listener), .awaited = {}, .flow = flow};
   Connection* connection = find(flow.connection);
   if (connection == nullptr || connection->info().trunk != flow.trunk) return {};
-  return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
+  return {.connection = connection, .socket = nullptr, .awaited = {}, .flow = flow_of(*connection)};
 }
 
-MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t affinity) const {
+Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinity) const {
   const ipc::TrunkEntry& entry = region_.trunk(trunk);
-  std::array<Connection*, ipc::kMaxTrunkConnections> open;
-  std::size_t count = 0;
+  Connection* best = nullptr;
+  std::uint64_t most = 0;
   for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
-    if (Connection* connection = find(entry.connection(place)); connection != nullptr) open[count++] = connection;
+    Connection* connection = find(entry.connection(place));
+    if (connection == nullptr) continue;
+    const std::uint64_t liked = preference(affinity, connection->id.slot);
+    if (best != nullptr && liked <= most) continue;
+    best = connection;
+    most = liked;
   }
-  if (count != 0) {
-    Connection* connection = *std::max_element(open.begin(), open.begin() + count, [&](auto* a, auto* b) {
-      return preference(affinity, a->id.slot) < preference(affinity, b->id.slot);
-    });
-    return {.connection = connection, .socket = nullptr, .flow = flow_of(*connection)};
-  }
+  return best;
+}
+
+MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t affinity) {
+  const ipc::TrunkEntry& entry = region_.trunk(trunk);
   const config::Trunk& settings = config_.trunks[trunk.value];
-  for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
-    const Address address = entry.udp_address(target);
-    if (address.empty()) continue;
-    return {.connection = nullptr,
-            .socket = datagrams_.socket(settings.listener),
-            .flow = {.transport = config::Transport::kUdp,
-                     .connection = {},
-                     .trunk = trunk,
-                     .listener = settings.listener,
-                     .remote = address}};
+  // Twice: the connection that is awaited may have come between the two questions.
+  for (int look = 0; look < 2; ++look) {
+    if (Connection* connection = open_connection(trunk, affinity); connection != nullptr) {
+      if (waiting_.holds(trunk)) send_waiting(trunk, *connection);
+      return {.connection = connection, .socket = nullptr, .awaited = {}, .flow = flow_of(*connection)};
+    }
+    for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
+      const Address address = entry.udp_address(target);
+      if (address.empty()) continue;
+      return {.connection = nullptr,
+              .socket = datagrams_.socket(settings.listener),
+              .awaited = {},
+              .flow = {.transport = config::Transport::kUdp,
+                       .connection = {},
+                       .trunk = trunk,
+                       .listener = settings.listener,
+                       .remote = address}};
+    }
+    if (const auto next = entry.awaits(Clock::now()))
+      return {.connection = nullptr,
+              .socket = nullptr,
+              .awaited = trunk,
+              .flow = {.transport = next->transport,
+                       .connection = {},
+                       .trunk = trunk,
+                       .listener = settings.listener,
+                       .remote = {}}};
   }
   return {};
+}
+
+void MessageHandler::serve_waiting(Clock::time_point now) {
+  waiting_.for_each([&](TrunkId trunk) {
+    const bool awaited = region_.trunk(trunk).awaits(now).has_value();  // asked first: then it is there, or listed
+    if (Connection* connection = open_connection(trunk, 0); connection != nullptr)
+      return send_waiting(trunk, *connection);
+    if (awaited) return;
+    log::warn("trunk '{}': no connection has come for the messages that wait for it: they are given back",
+              config_.trunks[trunk.value].name);
+    BlockQueue late;
+    waiting_.take(trunk, late);
+    while (const BlockPtr block = late.pop_front()) give_back(trunk, *block);
+  });
+}
+
+void MessageHandler::send_waiting(TrunkId trunk, Connection& connection) {
+  BlockQueue blocks;
+  waiting_.take(trunk, blocks);
+  sender_.put_unsent(connection, blocks);
+}
+
+void MessageHandler::give_back(TrunkId trunk, const Block& block) {
+  const sip::Flow source{.transport = config::Transport::kTls,
+                         .connection = {},
+                         .trunk = trunk,
+                         .listener = config_.trunks[trunk.value].listener,
+                         .remote = {}};
+  sip::Framer framer(block.bytes);
+  std::string_view rest(block.data.get(), block.bytes);
+  while (!rest.empty()) {
+    const sip::Framer::Result frame = framer.next(rest);
+    if (frame.outcome == sip::Framer::Outcome::kMessage) give_back(rest.substr(0, frame.length), source);
+    if (frame.length == 0 || frame.outcome == sip::Framer::Outcome::kMalformed) return;
+    rest.remove_prefix(frame.length);
+  }
+}
+
+// A request has our Via on top: the answer goes back by it, as one of the trunk's would.
+void MessageHandler::give_back(std::string_view message, const sip::Flow& trunk) {
+  message_.parse(message, sip::Carrier::kStream);
+  if (!message_.is_request()) return drop("a response whose connection has gone", trunk);
+  std::string answer;
+  proxy_.build_reply(message_, trunk, {.status = 503, .reason = "Trunk Down", .extra_headers = kRetryAfter}, answer);
+  if (answer.empty()) return drop("an ACK whose next hop has gone", trunk);
+  message_.parse(answer, sip::Carrier::kStream);
+  const sip::Decision decision = proxy_.decide(message_, trunk, edits_);
+  std::visit([&](const auto& action) { perform(action, trunk); }, decision);
 }
 
 }  // namespace ktrunk::worker

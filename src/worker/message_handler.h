@@ -16,6 +16,7 @@
 #include "worker/connection.h"
 #include "worker/datagrams.h"
 #include "worker/sender.h"
+#include "worker/waiting_room.h"
 
 namespace ktrunk::worker {
 
@@ -25,7 +26,7 @@ using ConnectionTable = std::vector<std::unique_ptr<Connection>>;
 class MessageHandler {
  public:
   MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-                 ConnectionTable& connections, Sender& sender, Datagrams& datagrams);
+                 ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams);
 
   // A whole message that arrived by `source`. carrier says whether octets behind its body may be there.
   void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier);
@@ -33,17 +34,21 @@ class MessageHandler {
   void refuse(std::string_view head, const sip::Flow& source, int status, const char* reason);
   // One CRLF, the answer to a keepalive.
   void pong(Connection& connection);
+  // What waits for a trunk goes out if the trunk has a connection, or is given back if it will have none: requests are
+  // answered 503 where they came from.
+  void serve_waiting(Clock::time_point now);
 
   // The flow that a connection is.
   [[nodiscard]] static sip::Flow flow_of(const Connection& connection);
 
  private:
-  // Where a message can go: one of the two, or neither when there is no way.
+  // Where a message can go: one of the three, or none when there is no way.
   struct Hop {
     Connection* connection = nullptr;
     const DatagramSocket* socket = nullptr;
+    TrunkId awaited;  // the trunk whose next connection is to be waited for
     sip::Flow flow;
-    [[nodiscard]] bool usable() const { return connection != nullptr || socket != nullptr; }
+    [[nodiscard]] bool usable() const { return connection != nullptr || socket != nullptr || awaited.valid(); }
   };
 
   void perform(const sip::Reply& reply, const sip::Flow& source);
@@ -52,6 +57,8 @@ class MessageHandler {
   void perform(const sip::ToFlow& way, const sip::Flow& source);
 
   void forward(const Hop& hop, sip::Needs needs, const sip::Flow& source);
+  [[nodiscard]] bool has_room(const Hop& hop, std::size_t bytes) const;
+  [[nodiscard]] bool has_room_for_response(const Hop& hop, std::size_t bytes) const;
   void put(const Hop& hop);
   void drop(const char* why, const sip::Flow& source);
   void refuse(int status, std::string_view reason, const sip::Flow& source);
@@ -59,13 +66,19 @@ class MessageHandler {
 
   [[nodiscard]] Connection* find(ConnectionId id) const;
   [[nodiscard]] Hop hop_to(const sip::Flow& flow) const;
-  [[nodiscard]] Hop hop_to_trunk(TrunkId trunk, std::uint64_t affinity) const;
+  [[nodiscard]] Hop hop_to_trunk(TrunkId trunk, std::uint64_t affinity);
+  // One of the trunk's open connections; null when there is none.
+  [[nodiscard]] Connection* open_connection(TrunkId trunk, std::uint64_t affinity) const;
+  void send_waiting(TrunkId trunk, Connection& connection);
+  void give_back(TrunkId trunk, const Block& block);
+  void give_back(std::string_view message, const sip::Flow& trunk);
 
   const config::Config& config_;
   const ipc::SharedRegion& region_;
   ipc::WorkerStats& stats_;
   ConnectionTable& connections_;
   Sender& sender_;
+  WaitingRoom& waiting_;
   Datagrams& datagrams_;
   sip::Proxy proxy_;
   sip::Message message_;  // parsed into again and again

@@ -33,7 +33,8 @@ Process::Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring
       connections_(endowment_.region.sizes().max_connections),
       datagrams_(*ring_),
       sender_(*ring_, endowment_.region, endowment_.self, endowment_.config.limits.max_queue_bytes),
-      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, datagrams_) {}
+      waiting_(endowment_.region.sizes().trunks, endowment_.config.limits.max_queue_bytes),
+      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_) {}
 
 Status Process::start() {
   auto receiver = Receiver::create(*ring_, stats_, *this);
@@ -69,6 +70,7 @@ Status Process::run() {
     });
     if (!status) return status;
     if (!channel_status_) return channel_status_;
+    if (!waiting_.empty()) handler_.serve_waiting(now_);
     // Everything that this turn queued leaves together, in the next system call.
     sender_.start_all(now_);
     ring_doorbells();

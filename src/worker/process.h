@@ -63,6 +63,7 @@ class Process final : private StreamEvents {
   // A connection's way out: fault -> (supervisor) -> close_down ... -> release.
   void fault(Connection& connection, ipc::FaultReason reason, int detail);
   void close_down(Connection& connection, Connection::Phase phase);
+  void keep_unsent(Connection& connection);
   void proceed_closing(Connection& connection);
   void end_stream(Connection& connection);
   void release_if_done(Connection& connection);
@@ -87,6 +88,7 @@ class Process final : private StreamEvents {
   ConnectionTable connections_;
   Datagrams datagrams_;
   Sender sender_;
+  WaitingRoom waiting_;
   std::unique_ptr<Receiver> receiver_;
   MessageHandler handler_;
   Clock::time_point now_{};

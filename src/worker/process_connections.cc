@@ -82,6 +82,7 @@ void Process::on_send(Connection& connection, int result) {
   const Sender::Sent sent = sender_.completed(connection, result, now_);
   if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});
   if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {
+    keep_unsent(connection);
     sender_.abandon(connection);
     fault(connection, ipc::FaultReason::kReset, result < 0 ? -result : EPIPE);
   }
@@ -97,6 +98,7 @@ void Process::on_close(const ipc::Close& close) {
   Connection* connection = find(Operation::on(OperationKind::kReceive, close.connection));
   if (connection == nullptr) return tell(ipc::Released{.connection = close.connection});
   connection->last_alert = close.alert;
+  connection->keeps_unsent = close.unsent == ipc::Close::Unsent::kKeep;
   switch (close.how) {
     case ipc::Close::How::kFlush:
       return close_down(*connection, Connection::Phase::kFlushing);
@@ -114,7 +116,16 @@ void Process::close_down(Connection& connection, Connection::Phase phase) {
   connection.faulted = true;  // whatever still goes wrong, the supervisor knows that it ends
   receiver_->stop(connection);
   sender_.drop_control(connection);
+  keep_unsent(connection);
   proceed_closing(connection);
+}
+
+// Whole messages that have not begun to go: also one whose send comes to nothing in the end.
+void Process::keep_unsent(Connection& connection) {
+  if (!connection.keeps_unsent) return;
+  BlockQueue unsent;
+  sender_.take_unsent(connection, unsent);
+  if (!unsent.empty()) waiting_.put_in_front(connection.info().trunk, unsent);
 }
 
 void Process::proceed_closing(Connection& connection) {
@@ -132,6 +143,7 @@ void Process::proceed_closing(Connection& connection) {
       if (sending || connection.alert != nullptr) return;
       return end_stream(connection);
     case Connection::Phase::kReleasing:
+      keep_unsent(connection);
       sender_.abandon(connection);
       if (connection.sending == Connection::Sending::kInFlight) {
         io_uring_sqe* sqe = ring_->prepare({OperationKind::kCancel});
@@ -169,6 +181,7 @@ void Process::on_alert_sent(Connection& connection) {
 void Process::release_if_done(Connection& connection) {
   if (connection.phase != Connection::Phase::kReleasing || connection.operations != 0) return;
   const ConnectionId id = connection.id;
+  keep_unsent(connection);
   sender_.abandon(connection);
   sender_.forget(connection);
   connections_[id.slot.value].reset();

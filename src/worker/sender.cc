@@ -120,6 +120,7 @@ Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_p
   // Without the gate a short count would mean a torn record, which the kernel has never been seen to do.
   const bool torn = sent < asked && !connection.gate_held;
   if (result <= 0 || torn || connection.phase == Connection::Phase::kReleasing) {
+    connection.sent_of_head += sent;
     let_go(connection);
     return Sent::kFailed;
   }
@@ -188,11 +189,29 @@ void Sender::give_up(Connection& connection, BlockPtr block) {
   pool_.give_back(std::move(block));
 }
 
+void Sender::take_unsent(Connection& connection, BlockQueue& kept) {
+  drop_control(connection);
+  const bool begun = connection.head_in_flight() || connection.sent_of_head > 0;
+  Block* head = begun ? connection.queue.front() : nullptr;
+  while (BlockPtr block = connection.queue.pop_after(head)) {
+    connection.queued_bytes -= block->bytes;
+    kept.push_back(std::move(block));
+  }
+  if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
+}
+
+void Sender::put_unsent(Connection& connection, BlockQueue& kept) {
+  for (const Block* block = kept.front(); block != nullptr; block = block->next.get())
+    connection.queued_bytes += block->bytes;
+  connection.queue.push_back_all(kept);
+  mark_dirty(connection);
+}
+
 void Sender::abandon(Connection& connection) {
   // The block in flight is still the kernel's to read.
   Block* kept = connection.head_in_flight() ? connection.queue.front() : nullptr;
   while (BlockPtr block = connection.queue.pop_after(kept)) pool_.give_back(std::move(block));
-  connection.queued_bytes = 0;
+  connection.queued_bytes = kept != nullptr ? kept->bytes - connection.sent_of_head : 0;
   if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
   if (connection.sending == Connection::Sending::kHolding) let_go(connection);
 }
@@ -207,6 +226,7 @@ void Sender::drop_control(Connection& connection) {
       continue;
     }
     if (before == nullptr && connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
+    if (before == nullptr) connection.sent_of_head = 0;
     give_up(connection, connection.queue.pop_after(before));
     if (!connection.queue.empty()) mark_dirty(connection);
   }

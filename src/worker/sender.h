@@ -54,6 +54,10 @@ class Sender {
 
   // The doorbell has rung: connections that wait for a gate try again at the end of this turn.
   void retry_waiting();
+  // Moves messages that have not begun to go to `kept`, behind what is there.
+  void take_unsent(Connection& connection, BlockQueue& kept);
+  // Queues them again, on another connection.
+  void put_unsent(Connection& connection, BlockQueue& kept);
   // Gives up everything that is queued: the connection is broken or its time is up. In-flight sends are the caller's.
   void abandon(Connection& connection);
   // Gives up the control records that are queued: the connection is being closed, and keeps the keys that it has.

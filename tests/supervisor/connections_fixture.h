@@ -25,8 +25,9 @@ class Notebook final : public ChildMail {
   void to_worker(WorkerIndex worker, const ipc::Close& close) override {
     using How = ipc::Close::How;
     const char* how = close.how == How::kFlush ? "flush" : close.how == How::kFinish ? "finish" : "abort";
-    notes.push_back(
-        fmt::format("{} w{}{}", how, worker.value, close.alert != 0 ? fmt::format(" alert {}", close.alert) : ""));
+    notes.push_back(fmt::format("{} w{}{}{}", how, worker.value,
+                                close.alert != 0 ? fmt::format(" alert {}", close.alert) : "",
+                                close.unsent == ipc::Close::Unsent::kKeep ? " keep" : ""));
   }
   void to_worker(WorkerIndex worker, const ipc::SendControl& control) override {
     const bool hold = control.after == ipc::SendControl::After::kHoldSends;
@@ -93,6 +94,7 @@ struct Made {
   HandshakeIndex by = h0;
   ConnectionId replaces = {};
   ipc::RecordLayerKind layer = ipc::RecordLayerKind::kKernel;
+  ipc::ConnectionInfo::Role role = ipc::ConnectionInfo::Role::kAccepted;
 };
 
 class ConnectionsTest : public testing::Test {
@@ -114,6 +116,7 @@ class ConnectionsTest : public testing::Test {
     ipc::Established message{.reference = made.reference, .replaces = made.replaces, .info = {}};
     message.info.trunk = made.trunk;
     message.info.record_layer = made.layer;
+    message.info.role = made.role;
     EXPECT_TRUE(connections.established(made.by, message, Fd(::eventfd(0, EFD_CLOEXEC))));
     return mail.last;
   }

@@ -1,4 +1,6 @@
 // A connection's life, with the children played by the test: every order of Held and Released, and deaths in between.
+#include <algorithm>
+
 #include "supervisor/connections_fixture.h"
 
 namespace ktrunk::supervisor {
@@ -189,6 +191,50 @@ TEST_F(ConnectionsTest, WhatANewConnectionDoesAwayWithIsSaid) {
   connections.worker_ended(victim);
   EXPECT_TRUE(connections.released(other, id));
   EXPECT_EQ(mail.take().back(), "gone 1 again");
+}
+
+// Of our own trunk, messages wait for the one that takes its place.
+TEST_F(ConnectionsTest, WhatIsMadeAgainAtOnceIsWaitedFor) {
+  constexpr auto kConnected = ipc::ConnectionInfo::Role::kConnected;
+  const ipc::TrunkEntry& trunk = region.trunk(TrunkId{0});
+  const auto awaited = [&](Clock::duration later = {}) { return trunk.awaits(Clock::now() + later).has_value(); };
+  const ConnectionId id = open({.trunk = TrunkId{0}, .role = kConnected});
+  EXPECT_FALSE(awaited());
+  EXPECT_TRUE(connections.fault(h0, fault(id, ipc::FaultReason::kNoRekey)));
+  EXPECT_EQ(mail.take(), (Notes{"flush w1 alert 80 keep"}));
+  EXPECT_TRUE(awaited());
+  EXPECT_EQ(trunk.awaits(Clock::now())->transport, config::Transport::kTls);
+  EXPECT_FALSE(awaited(config.limits.handshake)) << "not for ever";
+  release(id);
+  EXPECT_EQ(mail.take().front(), "finish w0 alert 80 keep");
+  EXPECT_TRUE(awaited());
+  const ConnectionId next = establish({.trunk = TrunkId{0}, .role = kConnected});
+  EXPECT_TRUE(connections.held(w0, next));
+  EXPECT_TRUE(awaited()) << "it is not open yet";
+  mail.rung = 0;
+  EXPECT_TRUE(connections.held(w1, next));
+  EXPECT_FALSE(awaited());
+  EXPECT_EQ(mail.rung, ipc::mask_of(w0) | ipc::mask_of(w1));
+}
+
+TEST_F(ConnectionsTest, OthersAreNot) {
+  using Role = ipc::ConnectionInfo::Role;
+  const auto awaited_after = [&](const Made& made, ipc::FaultReason reason) {
+    const ConnectionId id = open(made);
+    EXPECT_TRUE(connections.fault(h0, fault(id, reason)));
+    const bool keeps = std::ranges::any_of(mail.take(), [](const std::string& note) { return note.ends_with("keep"); });
+    release(id);
+    const bool awaited = region.trunk(TrunkId{0}).awaits(Clock::now()).has_value();
+    EXPECT_EQ(keeps, awaited);
+    return awaited;
+  };
+  EXPECT_FALSE(awaited_after({.trunk = TrunkId{0}, .role = Role::kAccepted}, ipc::FaultReason::kNoRekey));
+  EXPECT_FALSE(awaited_after({.role = Role::kConnected}, ipc::FaultReason::kNoRekey));
+  EXPECT_FALSE(awaited_after({.trunk = TrunkId{0}, .role = Role::kConnected}, ipc::FaultReason::kCloseNotify));
+  const ConnectionId retired = open({.trunk = TrunkId{0}, .role = Role::kConnected});
+  EXPECT_TRUE(connections.retire(h0, {.connection = retired}));
+  EXPECT_TRUE(connections.fault(h0, fault(retired, ipc::FaultReason::kNoRekey)));
+  EXPECT_FALSE(region.trunk(TrunkId{0}).awaits(Clock::now())) << "another has its place";
 }
 
 TEST_F(ConnectionsTest, OneThatIsRetiredBeforeItIsOpenIsNeverListed) {
