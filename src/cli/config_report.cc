@@ -48,12 +48,71 @@ std::string_view client_certificates(config::ClientVerification verification) {
   std::unreachable();
 }
 
+// The file without its folder: the whole path stands in the configuration.
+std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// What both kinds of table may say about TLS beside versions; a line each, behind a line break.
+std::string tls_lines(const Tls& tls) {
+  std::string text;
+  if (!tls.crl.empty())
+    text += fmt::format("\nrevoked certificates are refused, by {}, and those whose CA has no list there",
+                        file_name(tls.crl));
+  if (!tls.ciphers.empty() && tls.allow_tls12) text += fmt::format("\nTLS 1.2 ciphers {}", tls.ciphers);
+  if (!tls.ciphersuites.empty() && tls.allow_tls13) text += fmt::format("\nTLS 1.3 suites {}", tls.ciphersuites);
+  if (!tls.groups.empty()) text += fmt::format("\nkey exchange by {}", tls.groups);
+  return text;
+}
+
+std::string certificate_line(const std::string& whose, const std::string& certificate, const std::string& ocsp) {
+  return fmt::format("\n{} {}{}", whose, file_name(certificate),
+                     ocsp.empty() ? "" : fmt::format(", with the OCSP response {}", file_name(ocsp)));
+}
+
+std::string listener_tls_lines(const Listener& listener) {
+  const Tls& tls = listener.tls;
+  std::string text = certificate_line("shows", tls.certificate, tls.ocsp);
+  for (const config::Certificate& other : listener.certificates) {
+    const std::string names = other.names.empty() ? "the names in it" : fmt::format("{}", fmt::join(other.names, ", "));
+    text += certificate_line(fmt::format("to clients that ask for {} (SNI):", names), other.certificate, other.ocsp);
+  }
+  if (listener.verify_client != config::ClientVerification::kOff)
+    text += listener.client_purpose == config::ClientPurpose::kAny
+                ? "\nclient certificates may be ones for servers, too"
+                : "\nclient certificates must be ones for clients";
+  text += tls_lines(tls);
+  switch (tls.alpn) {
+    case config::Alpn::kOff:
+      text += "\nALPN is passed over";
+      break;
+    case config::Alpn::kAccept:
+      text += "\nALPN: sip/2, or none";
+      break;
+    case config::Alpn::kRequire:
+      text += "\nALPN: sip/2, required";
+      break;
+  }
+  text += listener.tickets == 0
+              ? std::string("\nno session tickets: every handshake is a full one")
+              : fmt::format("\nsessions resume by tickets, {} after a TLS 1.3 handshake", listener.tickets);
+  return text;
+}
+
+std::string trunk_tls_lines(const Trunk& trunk) {
+  std::string text;
+  if (!trunk.tls.certificate.empty()) text += certificate_line("shows", trunk.tls.certificate, {});
+  text += tls_lines(trunk.tls);
+  if (trunk.tls.alpn == config::Alpn::kAccept) text += "\nALPN: sip/2 is offered";
+  if (trunk.tls.alpn == config::Alpn::kRequire) text += "\nALPN: sip/2 is offered, and required";
+  return text;
+}
+
 std::string listener_text(const Listener& listener) {
   std::string text = fmt::format("{} at {}", config::transport_name(listener.transport), listener.address.text());
   const std::string advertised = fmt::format("{}:{}", listener.advertise_host, listener.advertise_port);
   if (advertised != listener.address.text()) text += fmt::format(", known to peers as {}", advertised);
   if (listener.transport == Transport::kTls)
-    text += fmt::format("; {}; {}", versions(listener.tls), client_certificates(listener.verify_client));
+    text += fmt::format("; {}; {}", versions(listener.tls), client_certificates(listener.verify_client)) +
+            listener_tls_lines(listener);
   return text;
 }
 
@@ -81,9 +140,9 @@ std::string trunk_text(const Trunk& trunk, const Config& config) {
     text += fmt::format("; {}", versions(trunk.tls));
     text += trunk.verify_name.empty() ? "; its certificate must carry the target's host"
                                       : fmt::format("; its certificate must carry {}", trunk.verify_name);
-    if (!trunk.tls.certificate.empty()) text += "; we show a certificate";
   }
   if (trunk.listener.valid()) text += fmt::format("; as {}", config.listeners[trunk.listener.value].name);
+  if (tls && !trunk.targets.empty()) text += trunk_tls_lines(trunk);
   return text;
 }
 
@@ -97,13 +156,21 @@ std::string route_text(const Route& route, const Config& config) {
   return text + fmt::format(" -> trunk {}", config.trunks[route.to.value].name);
 }
 
-// Lines of "name  text", the texts under each other.
+// Lines of "name  text", the texts under each other, also those that have several lines.
 std::string list(std::string_view title, const std::vector<std::pair<std::string, std::string>>& lines) {
   if (lines.empty()) return fmt::format("\n{}: none\n", title);
   std::size_t width = 0;
   for (const auto& [name, text] : lines) width = std::max(width, name.size());
   std::string result = fmt::format("\n{}\n", title);
-  for (const auto& [name, text] : lines) result += fmt::format("  {:<{}}  {}\n", name, width, text);
+  for (const auto& [name, text] : lines) {
+    std::string_view shown = name;
+    for (std::string_view rest = text; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      result += fmt::format("  {:<{}}  {}\n", shown, width, line);
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      shown = {};
+    }
+  }
   return result;
 }
 

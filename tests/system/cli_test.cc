@@ -147,6 +147,10 @@ Control socket /run/ktrunk/control.sock
 
 Listeners
   wan  tls at 0.0.0.0:5061, known to peers as edge.example:5061; TLS 1.2 and 1.3; client certificates required
+       shows edge.pem
+       client certificates must be ones for clients
+       ALPN: sip/2, or none
+       sessions resume by tickets, 2 after a TLS 1.3 handshake
   lan  udp at 127.0.0.1:5060
 
 Trunks
@@ -156,6 +160,84 @@ Trunks
 Routes (the first that matches wins)
   1.  INVITE, OPTIONS from trunk pbx for users that begin with '+49' for host example.com -> trunk carrier
   2.  every request that came in at wan -> trunk pbx
+)");
+}
+
+// The report alone: the files need not be there.
+TEST(CheckCommandTest, ExplainsWhatTlsIsToDo) {
+  const auto config = config::parse(R"(
+[[listen]]
+name = "wan"
+transport = "tls"
+address = "127.0.0.1:5061"
+certificate = "/keys/edge.pem"
+key = "/keys/edge.key"
+ocsp = "/keys/edge.ocsp"
+ca = "ca.pem"
+verify_client = "optional"
+client_purpose = "any"
+crl = "lists/ca.crl.pem"
+ciphers = "ECDHE-ECDSA-AES256-GCM-SHA384"
+ciphersuites = "TLS_AES_256_GCM_SHA384"
+groups = "X25519:P-256"
+alpn = "require"
+tickets = 0
+[[listen.certificates]]
+certificate = "org.pem"
+key = "org.key"
+ocsp = "org.ocsp"
+names = ["example.org", "*.example.org"]
+[[listen.certificates]]
+certificate = "net.pem"
+key = "net.key"
+[[listen]]
+name = "bare"
+transport = "tls"
+address = "127.0.0.1:5062"
+certificate = "edge.pem"
+key = "edge.key"
+alpn = "off"
+[[trunk]]
+name = "pbx"
+targets = ["tls:pbx.example"]
+verify_name = "sip.example"
+listen = "wan"
+ca = "ca.pem"
+certificate = "edge.pem"
+key = "edge.key"
+crl = "ca.crl.pem"
+groups = "P-384"
+alpn = "require"
+)",
+                                    "/etc/k.toml");
+  ASSERT_TRUE(config) << config.error().what;
+  const std::string report = cli::config_report(*config);
+  EXPECT_EQ(report.substr(report.find("\nListeners")), R"(
+Listeners
+  wan   tls at 127.0.0.1:5061; TLS 1.2 and 1.3; client certificates asked for, not required
+        shows edge.pem, with the OCSP response edge.ocsp
+        to clients that ask for example.org, *.example.org (SNI): org.pem, with the OCSP response org.ocsp
+        to clients that ask for the names in it (SNI): net.pem
+        client certificates may be ones for servers, too
+        revoked certificates are refused, by ca.crl.pem, and those whose CA has no list there
+        TLS 1.2 ciphers ECDHE-ECDSA-AES256-GCM-SHA384
+        TLS 1.3 suites TLS_AES_256_GCM_SHA384
+        key exchange by X25519:P-256
+        ALPN: sip/2, required
+        no session tickets: every handshake is a full one
+  bare  tls at 127.0.0.1:5062; TLS 1.2 and 1.3; no client certificates
+        shows edge.pem
+        ALPN is passed over
+        sessions resume by tickets, 2 after a TLS 1.3 handshake
+
+Trunks
+  pbx  to tls:pbx.example:5061; 1 connection; TLS 1.2 and 1.3; its certificate must carry sip.example; as wan
+       shows edge.pem
+       revoked certificates are refused, by ca.crl.pem, and those whose CA has no list there
+       key exchange by P-384
+       ALPN: sip/2 is offered, and required
+
+Routes (the first that matches wins): none
 )");
 }
 
