@@ -1,0 +1,11 @@
+// `ktrunk-bench handshakes`: its command line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace ktrunk::bench {
+
+// Adds the subcommand; when it is given, `status` becomes the exit status. status outlives the app's parsing.
+void add_handshakes_command(CLI::App& app, int& status);
+
+}  // namespace ktrunk::bench

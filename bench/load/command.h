@@ -1,0 +1,11 @@
+// `ktrunk-bench load`: its command line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace ktrunk::bench {
+
+// Adds the subcommand; when it is given, `status` becomes the exit status. status outlives the app's parsing.
+void add_load_command(CLI::App& app, int& status);
+
+}  // namespace ktrunk::bench
