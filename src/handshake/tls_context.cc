@@ -38,7 +38,8 @@ Status set_protocol(SSL_CTX* context, const Place& place, const config::Tls& tls
   if (SSL_CTX_set_ciphersuites(context, tls.ciphersuites.empty() ? kCiphersuites : tls.ciphersuites.c_str()) != 1)
     return place.wrong("ciphersuites",
                        fmt::format("'{}': not a list of TLS 1.3 cipher suites: {}", tls.ciphersuites, openssl_error()));
-  if (!tls.groups.empty() && SSL_CTX_set1_groups_list(context, tls.groups.c_str()) != 1)
+  std::string groups = tls.groups;  // the macro casts to what may be changed
+  if (!groups.empty() && SSL_CTX_set1_groups_list(context, groups.data()) != 1)
     return place.wrong("groups", fmt::format("'{}': not a list of key exchange groups that OpenSSL knows, such as "
                                              "X25519:P-256: {}",
                                              tls.groups, openssl_error()));

@@ -54,17 +54,6 @@ const char* cipher_list(ktls::Aead aead) {
   }
   return "ECDHE-ECDSA-CHACHA20-POLY1305";
 }
-const char* suite_list(ktls::Aead aead) {
-  switch (aead) {
-    case ktls::Aead::kAes128Gcm:
-      return "TLS_AES_128_GCM_SHA256";
-    case ktls::Aead::kAes256Gcm:
-      return "TLS_AES_256_GCM_SHA384";
-    case ktls::Aead::kChaCha20Poly1305:
-      break;
-  }
-  return "TLS_CHACHA20_POLY1305_SHA256";
-}
 
 struct Point {
   ktls::Version version = ktls::Version::kTls13;
@@ -79,7 +68,7 @@ class Scene {
   explicit Scene(const Point& point) : point_(point) {
     config::Tls tls;
     tls.ciphers = cipher_list(point.aead);
-    tls.ciphersuites = suite_list(point.aead);
+    tls.ciphersuites = suite_of(point.aead);
     tls.allow_tls12 = point.version == ktls::Version::kTls12;
     tls.allow_tls13 = !tls.allow_tls12;
     if (point.role == Role::kAccept) {

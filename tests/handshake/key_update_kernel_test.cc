@@ -32,18 +32,6 @@ using handshake::TlsSession;
 constexpr const char* kName = "sip.example.com";
 constexpr ConnectionId kConnection{{1}, {1}};
 
-const char* suite_of(ktls::Aead aead) {
-  switch (aead) {
-    case ktls::Aead::kAes128Gcm:
-      return "TLS_AES_128_GCM_SHA256";
-    case ktls::Aead::kAes256Gcm:
-      return "TLS_AES_256_GCM_SHA384";
-    case ktls::Aead::kChaCha20Poly1305:
-      break;
-  }
-  return "TLS_CHACHA20_POLY1305_SHA256";
-}
-
 // Our end of a connection that the kernel carries.
 class Home {
  public:

@@ -108,6 +108,18 @@ Context client_context(const std::string& authorities) {
   return context;
 }
 
+const char* suite_of(ktls::Aead aead) {
+  switch (aead) {
+    case ktls::Aead::kAes128Gcm:
+      return "TLS_AES_128_GCM_SHA256";
+    case ktls::Aead::kAes256Gcm:
+      return "TLS_AES_256_GCM_SHA384";
+    case ktls::Aead::kChaCha20Poly1305:
+      break;
+  }
+  return "TLS_CHACHA20_POLY1305_SHA256";
+}
+
 handshake::TlsSession::Step shake(handshake::TlsSession& ours, Peer& peer) {
   using Step = handshake::TlsSession::Step;
   Step step = Step::kWantRead;

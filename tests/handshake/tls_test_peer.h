@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "handshake/tls_session.h"
+#include "ktls/crypto_info.h"
 
 namespace ktrunk::test {
 
@@ -56,6 +57,9 @@ class Peer {
 // Contexts for the peer.
 [[nodiscard]] Context server_context(const std::string& certificate, const std::string& key);
 [[nodiscard]] Context client_context(const std::string& authorities);
+
+// OpenSSL's name of the TLS 1.3 suite with this AEAD.
+[[nodiscard]] const char* suite_of(ktls::Aead aead);
 
 // Steps both ends until ours is done or failed; the peer need not be finished then.
 handshake::TlsSession::Step shake(handshake::TlsSession& ours, Peer& peer);
