@@ -15,35 +15,42 @@ namespace {
 static_assert(crypto_shorthash_BYTES == sizeof(std::uint64_t));
 static_assert(crypto_shorthash_siphashx24_KEYBYTES + crypto_shorthash_KEYBYTES == sizeof(TokenKey::bytes));
 
-// A hash over several texts. Each is hashed alone and chained to those before it, so that no text can run over into the
+// A hash over several texts. Each is hashed alone, then the hashes together, so that no text can run over into the
 // next. What it is for comes first: equal texts give unequal numbers for different purposes.
 class FieldHash {
  public:
   enum class Purpose : unsigned char { kTransaction, kLoop, kPeer };
   FieldHash(Purpose purpose, const TokenKey& key)
-      : key_(key.bytes.data() + crypto_shorthash_siphashx24_KEYBYTES), chain_{static_cast<unsigned char>(purpose)} {}
+      : key_(key.bytes.data() + crypto_shorthash_siphashx24_KEYBYTES), sums_{static_cast<unsigned char>(purpose)} {}
 
   void add(std::string_view text) {
-    crypto_shorthash(chain_ + crypto_shorthash_BYTES, reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-                     key_);
-    unsigned char sum[crypto_shorthash_BYTES];
-    crypto_shorthash(sum, chain_, sizeof chain_, key_);
-    std::memcpy(chain_, sum, sizeof sum);
+    if (used_ == sizeof sums_) fold();
+    crypto_shorthash(sums_ + used_, reinterpret_cast<const unsigned char*>(text.data()), text.size(), key_);
+    used_ += crypto_shorthash_BYTES;
   }
   void add(std::uint64_t number) {
-    char octets[sizeof number];
-    std::memcpy(octets, &number, sizeof number);
-    add(std::string_view(octets, sizeof octets));
+    if (used_ == sizeof sums_) fold();
+    std::memcpy(sums_ + used_, &number, sizeof number);
+    used_ += sizeof number;
   }
-  [[nodiscard]] std::uint64_t value() const {
+  [[nodiscard]] std::uint64_t value() {
+    fold();
     std::uint64_t number = 0;
-    std::memcpy(&number, chain_, sizeof number);
+    std::memcpy(&number, sums_, sizeof number);
     return number;
   }
 
  private:
+  void fold() {
+    unsigned char sum[crypto_shorthash_BYTES];
+    crypto_shorthash(sum, sums_, used_, key_);
+    std::memcpy(sums_, sum, sizeof sum);
+    used_ = sizeof sum;
+  }
+
   const unsigned char* key_;
-  unsigned char chain_[2 * crypto_shorthash_BYTES];  // the sum so far, and the text's
+  unsigned char sums_[10 * crypto_shorthash_BYTES];  // enough for all but long route sets
+  std::size_t used_ = crypto_shorthash_BYTES;
 };
 
 std::string_view from_tag(const Message& request) {

@@ -36,13 +36,19 @@ TEST(AllocationTest, FramingParsingDecidingForwardingAndWriting) {
   bye.replace(bye.find("10 INVITE"), 9, "11 BYE");
   const auto routes = headers(forwarded, "Record-Route");
   bye.replace(bye.find("<sip:edge.example.net;lr>"), 25, routes[1] + "," + routes[0]);
+  const std::string strict = invite("Route: <sip:strict.example.com>,<sip:loose;lr>\n" + [] {
+    std::string routes;
+    for (int i = 0; i < 12; ++i) routes += "Route: <sip:more;lr>\n";
+    return routes;
+  }());
   std::string out(4096, '\0');
   Framer framer(65535);
   std::array<iovec, Edits::kMaxPieces> pieces;
 
   const std::size_t before = allocations;
   std::size_t sent = 0;
-  for (const std::string* text : std::initializer_list<const std::string*>{&first, &bye, &response}) {
+  for (const std::string* text :
+       std::initializer_list<const std::string*>{&first, &bye, &response, &strict, &forwarded}) {
     const auto framed = framer.next(*text);
     world.message.parse(std::string_view(*text).substr(0, framed.length), Carrier::kStream);
     const Decision decision = world.proxy.decide(world.message, text == &response ? world.carrier : six, world.edits);
