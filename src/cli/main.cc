@@ -7,6 +7,7 @@
 #include "cli/config_report.h"
 #include "cli/control_client.h"
 #include "cli/reload_report.h"
+#include "cli/route_report.h"
 #include "cli/status_report.h"
 #include "cli/table.h"
 #include "config/config.h"
@@ -45,6 +46,29 @@ int check(const std::string& path) {
   if (const ktrunk::Status status = ktrunk::run_check(ktrunk::find_programs().handshake, path); !status)
     return complain(status.error());
   return print(ktrunk::cli::config_report(*config));
+}
+
+struct RouteOptions {
+  std::string config;
+  std::string trunk;
+  std::string listener;
+  std::string peer = "192.0.2.1:5060";
+};
+
+int route(const RouteOptions& options) {
+  const Result<ktrunk::config::Config> config = load(options.config);
+  if (!config) return complain(config.error());
+  const auto peer = ktrunk::Address::parse(options.peer);
+  if (!peer) return complain(peer.error());
+  std::string message(ktrunk::config::kMaxMessageBytes + 1, '\0');
+  message.resize(std::fread(message.data(), 1, message.size(), stdin));
+  if (message.size() > config->limits.max_message_bytes)
+    return complain({.what = "the message is longer than limits.max_message_bytes"});
+  const auto report = ktrunk::cli::route_report(*config, message,
+                                                {.trunk = options.trunk, .listener = options.listener, .peer = *peer});
+  if (!report) return complain(report.error());
+  const int printed = print(report->summary + "\n" + report->octets);
+  return report->what == ktrunk::cli::RouteReport::What::kForwarded ? printed : kFailed;
 }
 
 enum class StatusFormat { kTables, kJson };
@@ -99,6 +123,15 @@ int main(int argc, char** argv) {
   CLI::App* check_command = app.add_subcommand("check", "Check a configuration file and say in words what it does");
   check_command->add_option("FILE", path, "the configuration, TOML")->required();
   check_command->callback([&] { result = check(path); });
+
+  RouteOptions route_options;
+  CLI::App* route_command = app.add_subcommand(
+      "route", "Read a SIP request from standard input; say which route it takes and print it as it would go on");
+  route_command->add_option("FILE", route_options.config, "the configuration, TOML")->required();
+  route_command->add_option("--from", route_options.trunk, "the trunk that it comes from; without: a stranger");
+  route_command->add_option("--listener", route_options.listener, "the listener that it comes by");
+  route_command->add_option("--peer", route_options.peer, "IP:PORT that it comes from")->capture_default_str();
+  route_command->callback([&] { result = route(route_options); });
 
   SocketOptions where;
   StatusFormat format = StatusFormat::kTables;

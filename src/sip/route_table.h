@@ -1,6 +1,7 @@
 // RouteTable: the operator's [[route]] tables, asked for every request that no token directs. First match wins.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ class RouteTable {
 
   // ACK and CANCEL match where INVITE does: they must go the INVITE's way.
   [[nodiscard]] std::optional<TrunkId> find(const Query& query) const;
+  // The same route's place among the configuration's [[route]] tables.
+  [[nodiscard]] std::optional<std::size_t> place(const Query& query) const;
 
  private:
   std::vector<config::Route> routes_;  // hosts without brackets
