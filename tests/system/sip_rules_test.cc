@@ -204,6 +204,28 @@ TEST_F(SipRules, AResponseIsTakenFromWhereItsRequestWentAlone) {
   EXPECT_EQ(response->status(), 200);
 }
 
+// What stands beside the branch is not authenticated: it can only name another connection of the same trunk.
+TEST_F(SipRules, AForgedHintLeadsNowhereElse) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const auto caller = new_carrier();
+  ASSERT_NE(caller, nullptr);
+  for (const std::string hint : {"", ";flow=0-1", ";flow=1-1", ";flow=ffffffff-1", ";flow=-", ";flow"}) {
+    SCOPED_TRACE(hint);
+    const SipMessage request = request_to("tls.test");
+    ASSERT_TRUE(caller->send(request));
+    const auto at_pbx = pbx_tls_->receive(kLong);
+    ASSERT_TRUE(at_pbx) << at_pbx.error().what;
+    SipMessage answer = make_response(*at_pbx, 200, "OK");
+    std::string via = answer.header("Via");
+    ASSERT_NE(via.find(";flow="), std::string::npos) << via;
+    answer.set("Via", via.substr(0, via.find(";flow=")) + hint);
+    ASSERT_TRUE(pbx_tls_->send(answer));
+    const auto response = caller->receive(kLong);
+    ASSERT_TRUE(response) << response.error().what;
+    EXPECT_EQ(response->header("Call-ID"), request.header("Call-ID"));
+  }
+}
+
 TEST_F(SipRules, AStrangersFlowThatHasGoneIsSaidToHaveFailed) {
   ASSERT_NO_FATAL_FAILURE(start());
   auto tcp = call_in_tcp();
