@@ -155,8 +155,8 @@ class Connections {
   std::vector<std::uint32_t> free_;
   std::vector<WorkerState> workers_;
   std::vector<ConnectionId> retired_;
-  // Sockets of connections that have ended in order, which the peer has not taken all of. Were they closed now, and had
-  // the peer sent something that nobody has read, the kernel would reset the connection and throw the rest away.
+  // Sockets of connections that have ended in order, whose peers have not taken all yet and have sent something that
+  // nobody reads any more: were they closed now, the kernel would reset the connection and throw the rest away.
   struct Lingering {
     Fd socket;
     Clock::time_point until;

@@ -19,10 +19,13 @@ constexpr Clock::duration kQuiet = 1s;
 constexpr std::chrono::milliseconds kLeastRetirement = 5s;
 constexpr std::size_t kMostLingering = 256;
 
-// The peer has not acknowledged all that was sent.
-bool has_untaken_octets(const Fd& socket) {
-  int octets = 0;
-  return ::ioctl(socket.get(), SIOCOUTQ, &octets) == 0 && octets > 0;
+// The peer has not acknowledged all that was sent, and what it has sent has not all been read: to close the socket now
+// would throw the former away (RFC 2525 2.17).
+bool would_be_reset(const Fd& socket) {
+  int unsent = 0;
+  int unread = 0;
+  return ::ioctl(socket.get(), SIOCOUTQ, &unsent) == 0 && ::ioctl(socket.get(), SIOCINQ, &unread) == 0 && unsent > 0 &&
+         unread > 0;
 }
 
 template <typename Do>
@@ -140,14 +143,13 @@ void Connections::free_slot(ConnectionId id, Record& record) {
 
 void Connections::let_linger(ConnectionId id, Record& record) {
   if (record.abort || info_of(id).record_layer == ipc::RecordLayerKind::kRelay) return;
-  if (!has_untaken_octets(record.descriptor)) return;
+  if (!would_be_reset(record.descriptor)) return;
   if (lingering_.size() == kMostLingering) lingering_.pop_front();
   lingering_.push_back({.socket = std::move(record.descriptor), .until = Clock::now() + config_.limits.drain});
 }
 
 void Connections::look_at_lingering(Clock::time_point now) {
-  std::erase_if(lingering_,
-                [&](const Lingering& each) { return now >= each.until || !has_untaken_octets(each.socket); });
+  std::erase_if(lingering_, [&](const Lingering& each) { return now >= each.until || !would_be_reset(each.socket); });
 }
 
 void Connections::close_all() {
