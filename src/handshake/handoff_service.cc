@@ -238,7 +238,7 @@ Result<Fd> HandoffService::make_relay(TlsSession session, std::string name) {
     return fail("{} connections are relayed already (limits.max_connections)", relays_.size());
   const std::uint64_t number = next_key_++;
   auto made = Relay::create(loop_, closing_, std::move(session), std::move(name), config_.limits.stalled_peer,
-                            [this, number](const Resumption&) { relays_.erase(number); });
+                            [this, number](const Relay::End&) { relays_.erase(number); });
   if (!made) return std::unexpected(std::move(made.error()));
   relays_.emplace(number, std::move(made->relay));
   return std::move(made->workers_end);

@@ -132,7 +132,7 @@ Relay::Progress Relay::say_key_update() {
 Relay::Progress Relay::say_close_notify() {
   const TlsSession::Io outcome = session_.shutdown().outcome;
   if (is_blocked(outcome)) return not_sent(outcome);
-  return over(session_.resumption());  // said, or nobody is there to hear it
+  return over({End::How::kInOrder, session_.resumption()});  // said, or nobody is there to hear it
 }
 
 // What the session could not send it sends when the socket lets it, or never.
@@ -210,17 +210,17 @@ Relay::Progress Relay::broken(std::string_view why) {
   constexpr std::string_view kDoing = "TLS connection broken: ";  // the session's words, after whose it is
   if (const std::size_t at = why.find(kDoing); at != std::string_view::npos) why.remove_prefix(at + kDoing.size());
   log::warn("{}: TLS connection broken: {}", name_, why);
-  return over({});
+  return over({End::How::kBroken, {}});
 }
 
-Relay::Progress Relay::over(Resumption resumption) {
+Relay::Progress Relay::over(End end) {
   socket_watch_.reset();
   end_watch_.reset();
   again_.reset();
   stall_.reset();
   closing_.add_copy_of(session_.fd());
   const Ended ended = std::move(ended_);
-  ended(std::move(resumption));  // `this` may be gone from here on
+  ended(std::move(end));  // `this` may be gone from here on
   return Progress::kOver;
 }
 

@@ -31,9 +31,12 @@ namespace ktrunk::handshake {
 
 class Relay {
  public:
-  // Called once, from the event loop, when the relay has ended; it may destroy the Relay. The Resumption is what the
-  // session has learnt for the next one; it may be empty.
-  using Ended = std::function<void(Resumption)>;
+  struct End {
+    enum class How : std::uint8_t { kInOrder, kBroken } how;  // broken: the log says why
+    Resumption resumption;  // what the session has learnt for the next one; may be empty
+  };
+  // Called once, from the event loop, before the workers can see the end; it may destroy the Relay.
+  using Ended = std::function<void(End)>;
 
   struct Made {
     std::unique_ptr<Relay> relay;
@@ -68,7 +71,7 @@ class Relay {
   void watch_what_is_wanted();
   void mind_the_stall(bool sent);
   Progress broken(std::string_view why);
-  Progress over(Resumption resumption);
+  Progress over(End end);
 
   EventLoop& loop_;
   Closing& closing_;

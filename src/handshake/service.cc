@@ -139,14 +139,23 @@ std::string Service::owner(const ipc::ConnectionInfo& info) const {
   return fmt::format("listener '{}'", config_.listeners[info.listener.value].name);
 }
 
+void Service::relay_ended(std::uint64_t reference, const std::string& host, ConnectionRole role, TrunkId trunk,
+                          Relay::End end) {
+  const auto ended = relays_.extract(reference);  // it is running: gone when this returns
+  // The workers see no more than an end of the stream, and the supervisor would call it the peer's wish.
+  if (const auto known = connections_.find(reference);
+      end.how == Relay::End::How::kBroken && known != connections_.end() && known->second.id.valid())
+    outlet_.fault({.connection = known->second.id, .reason = ipc::FaultReason::kReset});
+  if (role != ConnectionRole::kConnected) return;
+  if (Connector* its = connector(trunk)) its->remember(host, std::move(end.resumption));
+}
+
 Result<Fd> Service::make_relay(std::uint64_t reference, Secured& secured, const std::string& host) {
   const ipc::ConnectionInfo& info = secured.info;
   auto made = Relay::create(loop_, closing_, std::move(*secured.session),
                             fmt::format("{}, {}", owner(info), info.peer.text()), config_.limits.stalled_peer,
-                            [this, reference, host, trunk = info.trunk, role = info.role](Resumption resumption) {
-                              const auto ended = relays_.extract(reference);
-                              if (role != ConnectionRole::kConnected) return;
-                              if (Connector* its = connector(trunk)) its->remember(host, std::move(resumption));
+                            [this, reference, host, trunk = info.trunk, role = info.role](Relay::End end) {
+                              relay_ended(reference, host, role, trunk, std::move(end));
                             });
   if (!made) return std::unexpected(std::move(made.error()));
   relays_.emplace(reference, std::move(made->relay));
@@ -171,7 +180,8 @@ std::uint64_t Service::hand_over(Secured secured, const std::string& host, Conne
   if (info.record_layer == ipc::RecordLayerKind::kKernel) stats.kernel.add();
   if (info.record_layer == ipc::RecordLayerKind::kRelay) stats.relayed.add();
   if (replaces.valid()) stats.replaced.add();
-  connections_.emplace(reference, Connection{info.role, info.trunk, info.peer, owner(info), std::move(secured.kernel)});
+  connections_.emplace(reference,
+                       Connection{info.role, info.trunk, info.peer, owner(info), {}, std::move(secured.kernel)});
   if (info.role == ConnectionRole::kAccepted) acceptor_.opened(info.peer);
   if (++unanswered_ == kMostUnanswered) acceptor_.pause();
   outlet_.established({.reference = reference, .replaces = replaces, .info = info}, std::move(descriptor));
@@ -186,6 +196,7 @@ void Service::admitted(const ipc::Admitted& message) {
   const auto found = connections_.find(message.reference);
   if (found == connections_.end()) return;
   answered();
+  found->second.id = message.connection;
   if (auto kernel = std::exchange(found->second.kernel, std::nullopt))
     keeper_.admitted(message.connection, std::move(*kernel));
 }

@@ -91,6 +91,7 @@ class Service {
     TrunkId trunk;
     Address peer;
     std::string owner;                    // for log lines
+    ConnectionId id;                      // once it is admitted
     std::optional<KernelSession> kernel;  // until it is admitted
   };
   void start_connectors();
@@ -99,6 +100,8 @@ class Service {
   [[nodiscard]] std::vector<ConnectionId> living(TrunkId trunk) const;
   [[nodiscard]] std::optional<ipc::ConnectionInfo> info_of(ConnectionId id) const;
   [[nodiscard]] std::uint64_t hand_over(Secured secured, const std::string& host, ConnectionId replaces);
+  void relay_ended(std::uint64_t reference, const std::string& host, ConnectionRole role, TrunkId trunk,
+                   Relay::End end);
   [[nodiscard]] Result<Fd> make_relay(std::uint64_t reference, Secured& secured, const std::string& host);
   [[nodiscard]] std::string owner(const ipc::ConnectionInfo& info) const;
   void answered();

@@ -76,10 +76,11 @@ struct ConnectionRecord {
 
   Stage stage = Stage::kFree;
   HandshakeIndex owner;
-  std::uint8_t alert = 0;    // the alert that ends the stream
-  bool abort : 1 = false;    // no flush, no alert: the stream is broken
-  bool tls : 1 = false;      // it has keys that wear out
-  bool at_once : 1 = false;  // Gone.again
+  std::uint8_t alert = 0;         // the alert that ends the stream
+  bool abort : 1 = false;         // no flush, no alert: the stream is broken
+  bool tls : 1 = false;           // it has keys that wear out
+  bool at_once : 1 = false;       // Gone.again
+  bool relay_broken : 1 = false;  // its handshake process has said so, and logged why
   Fd descriptor;
   std::uint64_t reference = 0;  // the owner's number; 0: an earlier life of it made the connection
   ipc::WorkerMask awaited = 0;

@@ -58,6 +58,7 @@ class Connections {
   // From a handshake process. False: the message does not fit what that process owns or was told; end it.
   // Of a connection that is gone, or on its way out, any message is late and of no consequence.
   [[nodiscard]] bool established(HandshakeIndex process, const ipc::Established& message, Fd descriptor);
+  // Of a relayed connection: its relay broke, which the process has logged; the end is what workers then report.
   [[nodiscard]] bool fault(HandshakeIndex process, const ipc::Fault& message);
   [[nodiscard]] bool send_control(HandshakeIndex process, const ipc::SendControl& message);
   [[nodiscard]] bool resume(HandshakeIndex process, const ipc::Resume& message);

@@ -47,6 +47,10 @@ bool Connections::fault(HandshakeIndex process, const ipc::Fault& message) {
   Record* record = find(message.connection);
   if (record == nullptr) return true;
   if (record->owner != process) return false;
+  if (info_of(message.connection).record_layer == ipc::RecordLayerKind::kRelay) {
+    record->relay_broken = true;  // it ends when a worker has read what came before
+    return true;
+  }
   end(message, *record);
   return true;
 }
@@ -57,7 +61,11 @@ void Connections::end(const ipc::Fault& fault, Record& record) {
   record.abort = ending.stream == Ending::Stream::kBroken;
   record.alert = static_cast<std::uint8_t>(ending.alert);
   record.at_once = ending.again == ipc::Gone::Again::kAtOnce;
-  log::log(level_of(fault), "{}: closing: {}", name_of(fault.connection), reason_text(fault));
+  if (record.relay_broken) {
+    log::debug("{}: closing: its relay is broken", name_of(fault.connection));
+  } else {
+    log::log(level_of(fault), "{}: closing: {}", name_of(fault.connection), reason_text(fault));
+  }
   begin_close(fault.connection, record);
 }
 

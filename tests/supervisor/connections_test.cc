@@ -177,6 +177,19 @@ TEST_F(ConnectionsTest, TheProcessThatKeepsATrunkHearsOfItsConnections) {
   EXPECT_EQ(notes[2], "gone 0 h1");
 }
 
+// What came before the break is still to be read: a worker says when it has been.
+TEST_F(ConnectionsTest, ARelayThatBrokeEndsWhenAWorkerSeesIt) {
+  const ConnectionId id = open({.layer = ipc::RecordLayerKind::kRelay});
+  EXPECT_FALSE(connections.fault(h1, fault(id, ipc::FaultReason::kReset))) << "not its owner";
+  EXPECT_TRUE(connections.fault(h0, fault(id, ipc::FaultReason::kReset)));
+  EXPECT_EQ(mail.take(), Notes{});
+  EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+  EXPECT_TRUE(connections.fault(home(id), fault(id, ipc::FaultReason::kCloseNotify)));
+  EXPECT_EQ(mail.take().size(), 1u);
+  release(id);
+  EXPECT_EQ(mail.take().back(), "gone 1");
+}
+
 TEST_F(ConnectionsTest, WhatANewConnectionDoesAwayWithIsSaid) {
   using Reason = ipc::FaultReason;
   for (const Reason reason : {Reason::kNoRekey, Reason::kKeysFailed, Reason::kKeyLimit}) {

@@ -221,9 +221,7 @@ void RecordLayerTest::check_end(HostilePeer& peer, const Outcome& outcome, Layer
   EXPECT_TRUE(gone(address));
   const auto lines = lines_about_end(address);
   EXPECT_THAT(lines, testing::Contains(HasSubstr(outcome.reason))) << daemon_->log();
-  if (layer == Layer::kKernel) {
-    EXPECT_THAT(lines, SizeIs(1));
-  }
+  EXPECT_THAT(lines, SizeIs(1)) << "layer " << static_cast<int>(layer);
 }
 
 }  // namespace ktrunk::test
