@@ -44,14 +44,14 @@ class ConnectorReplaceTest : public HandshakeProcessTest {
   [[nodiscard]] std::string carrier(const Address& address, std::string_view more = {}) const {
     return base() + trunk(fmt::format("\"tls:{}\"", address.text()), trust() + std::string(more));
   }
+
+  TcpListener target_ = TcpListener::bind(free_address()).value();
 };
 
 TEST_F(ConnectorReplaceTest, ARelayUnderTls13GetsNewKeysWhereItIs) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   supervisor.run();
-  const auto stream = serve(*target, TLS1_3_VERSION);
+  const auto stream = serve(target_, TLS1_3_VERSION);
   const Handed handed = must(supervisor.established());
   for (int i = 0; i < 3; ++i) {
     renew(supervisor, handed);
@@ -60,22 +60,20 @@ TEST_F(ConnectorReplaceTest, ARelayUnderTls13GetsNewKeysWhereItIs) {
     ASSERT_TRUE(stream->write_all("back"));
     EXPECT_EQ(receive_packet(handed.fd), "back");
   }
-  EXPECT_FALSE(target->accept(milliseconds(200)));
+  EXPECT_FALSE(target_.accept(milliseconds(200)));
   EXPECT_FALSE(supervisor.next<ipc::Retire>(milliseconds(100)));
 }
 
 TEST_F(ConnectorReplaceTest, MakesTheNewOneBeforeTheOldOneBreaks) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   hurry(supervisor);
   supervisor.run();
-  const auto old_stream = serve(*target);
+  const auto old_stream = serve(target_);
   Handed old = must(supervisor.established());
   EXPECT_FALSE(old.message.replaces.valid());
   renew(supervisor, old);
   renew(supervisor, old);  // once is enough
-  const auto stream = serve(*target);
+  const auto stream = serve(target_);
   Handed handed = must(supervisor.established());
   EXPECT_EQ(handed.message.replaces, old.id);
   EXPECT_EQ(supervisor.region().handshake().replaced.read(), 1U);
@@ -83,27 +81,25 @@ TEST_F(ConnectorReplaceTest, MakesTheNewOneBeforeTheOldOneBreaks) {
   EXPECT_EQ(read_bytes(*old_stream, 8), "still up");
   renew(supervisor, old);  // has been done
   gone(supervisor, old);
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
   // It is the place's connection now: lost, it is made again, and it can be replaced itself.
   renew(supervisor, handed);
-  const auto third_stream = serve(*target);
+  const auto third_stream = serve(target_);
   const Handed third = must(supervisor.established());
   EXPECT_EQ(third.message.replaces, handed.id);
   gone(supervisor, handed);
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
   EXPECT_FALSE(supervisor.next<ipc::Retire>(milliseconds(100)));
 }
 
 TEST_F(ConnectorReplaceTest, TheOldOneStaysUntilAReplacementCanBeMade) {
-  const Address address = free_address();
-  auto target = TcpListener::bind(address);
-  ASSERT_TRUE(target);
+  const Address address = target_.address();
   FakeSupervisor supervisor(carrier(address));
   hurry(supervisor);
   supervisor.run();
-  const auto old_stream = serve(*target);
+  const auto old_stream = serve(target_);
   Handed old = must(supervisor.established());
-  *target = std::move(*TcpListener::bind(free_address()));  // nobody listens there any more
+  target_ = std::move(*TcpListener::bind(free_address()));  // nobody listens there any more
   renew(supervisor, old);
   ASSERT_TRUE(eventually([&] { return supervisor.region().handshake().failed.read() >= 3; }));
   ASSERT_TRUE(send_packet(old.fd, "still up"));
@@ -115,50 +111,44 @@ TEST_F(ConnectorReplaceTest, TheOldOneStaysUntilAReplacementCanBeMade) {
 }
 
 TEST_F(ConnectorReplaceTest, ARefusedReplacementIsTriedAgain) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   hurry(supervisor);
   supervisor.run();
-  const auto old_stream = serve(*target);
+  const auto old_stream = serve(target_);
   Handed old = must(supervisor.established());
   supervisor.answer = FakeSupervisor::Answer::kRefuse;
   renew(supervisor, old);
-  const auto refused = serve(*target);
+  const auto refused = serve(target_);
   EXPECT_FALSE(supervisor.established(milliseconds(100)).has_value());
   supervisor.answer = FakeSupervisor::Answer::kAdmit;
-  const auto stream = serve(*target);
+  const auto stream = serve(target_);
   EXPECT_EQ(must(supervisor.established()).message.replaces, old.id);
   gone(supervisor, old);
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
 }
 
 TEST_F(ConnectorReplaceTest, AReplacementThatIsLostFirstIsMadeAgain) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   hurry(supervisor);
   supervisor.run();
-  const auto old_stream = serve(*target);
+  const auto old_stream = serve(target_);
   Handed old = must(supervisor.established());
   renew(supervisor, old);
-  const auto lost_stream = serve(*target);
+  const auto lost_stream = serve(target_);
   Handed lost = must(supervisor.established());
   gone(supervisor, lost);
-  const auto stream = serve(*target);
+  const auto stream = serve(target_);
   EXPECT_EQ(must(supervisor.established()).message.replaces, old.id);
 }
 
 TEST_F(ConnectorReplaceTest, AnOldOneThatIsLostMeanwhileIsMadeOnce) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   hurry(supervisor);
   supervisor.run();
-  const auto old_stream = serve(*target);
+  const auto old_stream = serve(target_);
   Handed old = must(supervisor.established());
   renew(supervisor, old);
-  auto socket = target->accept();  // the replacement's handshake has begun
+  auto socket = target_.accept();  // the replacement's handshake has begun
   ASSERT_TRUE(socket);
   gone(supervisor, old);
   pause_briefly();
@@ -167,13 +157,11 @@ TEST_F(ConnectorReplaceTest, AnOldOneThatIsLostMeanwhileIsMadeOnce) {
   const auto stream = TlsStream::accept(std::move(*socket), options);
   ASSERT_TRUE(stream);
   (void)must(supervisor.established());
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
 }
 
 TEST_F(ConnectorReplaceTest, AnInheritedConnectionIsReplaced) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   hurry(supervisor);
   const ConnectionId inherited{SlotIndex{5}, Generation{7}};
   ipc::ConnectionInfo info;
@@ -184,13 +172,13 @@ TEST_F(ConnectorReplaceTest, AnInheritedConnectionIsReplaced) {
   info.tls_version = ipc::TlsVersion::kTls12;
   supervisor.open_slot(inherited, info);
   supervisor.run();
-  EXPECT_FALSE(target->accept(milliseconds(200)));
+  EXPECT_FALSE(target_.accept(milliseconds(200)));
   supervisor.send(ipc::Renew{.reference = 0, .connection = inherited});
-  const auto stream = serve(*target);
+  const auto stream = serve(target_);
   EXPECT_EQ(must(supervisor.established()).message.replaces, inherited);
   supervisor.send(
       ipc::Gone{.reference = 0, .connection = inherited, .trunk = TrunkId{0}, .role = info.role, .again = {}});
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
 }
 
 TEST_F(ConnectorReplaceTest, WhatNobodyHereCanMakeAgainIsRetired) {
@@ -238,44 +226,38 @@ TEST_F(ConnectorReplaceTest, WordsAboutConnectionsThatDoNotLiveAreHarmless) {
 }
 
 TEST_F(ConnectorReplaceTest, AtOnceMeansWithoutAWaitTheFirstTime) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   dawdle(supervisor);
   supervisor.run();
-  const auto first = serve(*target);
+  const auto first = serve(target_);
   Handed handed = must(supervisor.established());
   gone(supervisor, handed, Again::kAtOnce);
-  const auto second = serve(*target);
+  const auto second = serve(target_);
   handed = must(supervisor.established());
   gone(supervisor, handed, Again::kAtOnce);
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
 }
 
 TEST_F(ConnectorReplaceTest, AtOnceAgainAfterAConnectionThatLasted) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   dawdle(supervisor);
   supervisor.timing.connector.steady = milliseconds(0);
   supervisor.run();
   for (int i = 0; i < 4; ++i) {
-    const auto stream = serve(*target);
+    const auto stream = serve(target_);
     Handed handed = must(supervisor.established());
     gone(supervisor, handed, Again::kAtOnce);
   }
 }
 
 TEST_F(ConnectorReplaceTest, AfterAWaitMeansAfterAWait) {
-  const auto target = TcpListener::bind(free_address());
-  ASSERT_TRUE(target);
-  FakeSupervisor supervisor(carrier(target->address()));
+  FakeSupervisor supervisor(carrier(target_.address()));
   dawdle(supervisor);
   supervisor.run();
-  const auto first = serve(*target);
+  const auto first = serve(target_);
   Handed handed = must(supervisor.established());
   gone(supervisor, handed);
-  EXPECT_FALSE(target->accept(milliseconds(300)));
+  EXPECT_FALSE(target_.accept(milliseconds(300)));
 }
 
 }  // namespace
