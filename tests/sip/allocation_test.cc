@@ -37,9 +37,9 @@ TEST(AllocationTest, FramingParsingDecidingForwardingAndWriting) {
   const auto routes = headers(forwarded, "Record-Route");
   bye.replace(bye.find("<sip:edge.example.net;lr>"), 25, routes[1] + "," + routes[0]);
   const std::string strict = invite("Route: <sip:strict.example.com>,<sip:loose;lr>\n" + [] {
-    std::string routes;
-    for (int i = 0; i < 12; ++i) routes += "Route: <sip:more;lr>\n";
-    return routes;
+    std::string more;
+    for (int i = 0; i < 12; ++i) more += "Route: <sip:more;lr>\n";
+    return more;
   }());
   std::string out(4096, '\0');
   Framer framer(65535);
