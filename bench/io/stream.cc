@@ -14,9 +14,8 @@
 
 namespace ktrunk::bench {
 
-worker::BlockPool& Stream::pool() {
-  static constexpr std::size_t kKept = 1024;
-  static worker::BlockPool blocks(kKept);
+BlockPool& Stream::pool() {
+  static BlockPool blocks;
   return blocks;
 }
 
@@ -28,9 +27,9 @@ void Stream::start(StreamUser& user, std::size_t number) {
 
 char* Stream::reserve(std::size_t bytes) {
   if (queued_bytes_ + bytes > kMaxQueuedBytes) return nullptr;
-  const bool taken = in_flight_ && queue_.back() == queue_.front();
+  const bool taken = in_flight_ && queue_.size() == 1;
   if (queue_.empty() || taken || queue_.back()->room() < bytes) queue_.push_back(pool().take(bytes));
-  worker::Block& block = *queue_.back();
+  Block& block = *queue_.back();
   return block.data.get() + block.bytes;
 }
 
@@ -48,7 +47,8 @@ void Stream::turn_ended() {
 
 void Stream::sent() {
   in_flight_ = false;
-  worker::BlockPtr gone = queue_.pop_front();
+  BlockPtr gone = std::move(queue_.front());
+  queue_.pop_front();
   queued_bytes_ -= gone->bytes;
   pool().give_back(std::move(gone));
   if (!queue_.empty()) reactor_.at_turn_end(*this);
@@ -107,7 +107,7 @@ class KernelStream final : public Stream {
  protected:
   void receive() override { reactor_.prepare_receive(*this, kReceive, socket_.get()); }
 
-  void send(worker::Block& block) override {
+  void send(Block& block) override {
     block_ = &block;
     sent_ = 0;
     submit();
@@ -146,8 +146,8 @@ class KernelStream final : public Stream {
   }
 
   Fd socket_;
-  worker::Block* block_ = nullptr;  // in flight
-  std::size_t sent_ = 0;            // of it
+  Block* block_ = nullptr;  // in flight
+  std::size_t sent_ = 0;    // of it
 };
 
 class UserStream final : public Stream {
@@ -175,7 +175,7 @@ class UserStream final : public Stream {
     poll_readable();
     read();
   }
-  void send(worker::Block& block) override {
+  void send(Block& block) override {
     block_ = &block;
     write();
   }
@@ -214,7 +214,7 @@ class UserStream final : public Stream {
 
   handshake::TlsSession session_;
   int fd_;
-  worker::Block* block_ = nullptr;  // not wholly written yet
+  Block* block_ = nullptr;  // not wholly written yet
   std::array<char, ipc::kRecordBytes> buffer_;
 };
 

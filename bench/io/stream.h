@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,10 +12,10 @@
 
 #include "base/address.h"
 #include "base/fd.h"
+#include "bench/io/block.h"
 #include "bench/io/reactor.h"
 #include "handshake/tls_session.h"
 #include "sip/framer.h"
-#include "worker/block.h"
 
 namespace ktrunk::bench {
 
@@ -60,9 +61,9 @@ class Stream : public Source {
 
  protected:
   Stream(Reactor& reactor, StreamKind kind) : reactor_(reactor), kind_(std::move(kind)) {}
-  virtual void receive() = 0;                   // begins receiving
-  virtual void send(worker::Block& block) = 0;  // nothing is in flight
-  void sent();                                  // the block in flight has gone
+  virtual void receive() = 0;           // begins receiving
+  virtual void send(Block& block) = 0;  // nothing is in flight
+  void sent();                          // the block in flight has gone
   void end(const std::string& reason);
   void turn_ended() override;
 
@@ -71,12 +72,12 @@ class Stream : public Source {
   bool in_flight_ = false;
 
  private:
-  [[nodiscard]] static worker::BlockPool& pool();
+  [[nodiscard]] static BlockPool& pool();
 
   StreamKind kind_;
   std::size_t number_ = 0;
   std::size_t queued_bytes_ = 0;
-  worker::BlockQueue queue_;
+  std::deque<BlockPtr> queue_;
   bool ended_ = false;
 };
 
