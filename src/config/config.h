@@ -146,6 +146,7 @@ struct Config {
   std::chrono::milliseconds ticket_rotation{3'600'000};  // a new key for session tickets; the last one still opens them
   RecordLayer record_layer = RecordLayer::kAuto;
   std::string control_socket = "/run/ktrunk/control.sock";
+  std::string quarantine = "/var/lib/ktrunk/quarantine";  // folder of messages over which a worker died
   log::Format log_format = log::Format::kText;
   spdlog::level::level_enum log_level = spdlog::level::info;
   Limits limits;

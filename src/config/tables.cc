@@ -105,6 +105,9 @@ void read_ktrunk(TableReader& reader, Config& config) {
   else if (config.control_socket.size() > kLongestPath)
     reader.problem("control", fmt::format("the path is {} bytes long; expected at most {}, the limit for a Unix socket",
                                           config.control_socket.size(), kLongestPath));
+  config.quarantine = reader.text("quarantine", config.quarantine);
+  if (!config.quarantine.starts_with('/'))
+    reader.problem("quarantine", fmt::format("'{}'; expected an absolute path", config.quarantine));
   config.log_format =
       reader.choice("log_format", {{"text", log::Format::kText}, {"json", log::Format::kJson}}, config.log_format);
   if (reader.has("log_level")) {

@@ -25,7 +25,7 @@ const Shape* find_shape(Kind kind) {
 
 const Shape* shape_of(Kind kind) {
   return find_shape<Hello, Setup, Ready, Stop, Established, Admitted, Refused, Gone, Drain, Idle, Resolved, Offer, Held,
-                    Start, Fault, Close, Released, HandshakeOctets, PostHandshake, SendControl, ControlSent,
+                    Start, Serve, Fault, Close, Released, HandshakeOctets, PostHandshake, SendControl, ControlSent,
                     InstallTransmit, Resume, Renew, Retire, Reload, Reloaded>(kind);
 }
 

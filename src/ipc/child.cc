@@ -35,6 +35,7 @@ struct Gathering {
   std::array<Fd, kMaxWorkers> doorbells;
   std::vector<std::pair<ListenerId, Fd>> listeners;
   Fd vault;
+  Fd estate;
 
   Status take(const Setup& setup, Fd descriptor) {
     switch (setup.what) {
@@ -61,6 +62,9 @@ struct Gathering {
         return {};
       case Setup::What::kVault:
         vault = std::move(descriptor);
+        return {};
+      case Setup::What::kEstate:
+        estate = std::move(descriptor);
         return {};
     }
     return fail("an unknown kind of setup, {}", static_cast<unsigned>(setup.what));
@@ -111,6 +115,7 @@ Result<ChildSetup> Child::wait_for_setup() {
                         .worker = packet.as<Ready>().worker,
                         .handshake = packet.as<Ready>().handshake,
                         .vault = std::move(gathering.vault),
+                        .estate = std::move(gathering.estate),
                         .doorbells = std::move(gathering.doorbells),
                         .listeners = std::move(gathering.listeners)};
     } else {

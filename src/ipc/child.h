@@ -24,6 +24,7 @@ struct ChildSetup {
   WorkerIndex worker;                     // of a worker
   HandshakeIndex handshake;               // of a handshake process
   Fd vault;                               // to a handshake process
+  Fd estate;                              // to a worker
   std::array<Fd, kMaxWorkers> doorbells;  // to a worker
   std::vector<std::pair<ListenerId, Fd>>
       listeners;  // stream listeners to the handshake process, UDP sockets to workers

@@ -7,12 +7,13 @@
 //   supervisor -> any child      Setup (once per descriptor: configuration, region, listeners, doorbells), Ready, Stop
 //   handshake  -> supervisor     Hello, Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
 //   supervisor -> handshake      Admitted, Refused, Gone, Drain, PostHandshake +fd, InstallTransmit +fd, Renew, Reload
-//   supervisor -> worker         Offer +fd, Start, Close, SendControl, Resume
+//   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume
 //   worker     -> supervisor     Hello, Held, Fault, Released, HandshakeOctets, ControlSent
 //
 // The life of a connection: Established +fd -> the supervisor claims a slot of the connection table, keeps a duplicate,
 // answers Admitted -> Offer +fd to every worker -> Held from every worker -> the slot is open, Start to its home
-// worker. Then Fault (from any worker), or the supervisor's own wish -> Close to the workers -> Released by every
+// worker. A worker that is started again is offered all of them, gets Start for those whose home it is, then Serve.
+// Then Fault (from any worker), or the supervisor's own wish -> Close to the workers -> Released by every
 // worker -> the slot is free, Gone to the handshake process.
 //
 // Handshake records after the handshake (kernel connections only; `handshake` is the process that owns the connection):
@@ -71,6 +72,7 @@ enum class Kind : std::uint16_t {
   kRetire,
   kReload,
   kReloaded,
+  kServe,
 };
 
 struct Header {
@@ -125,6 +127,7 @@ struct Setup {
     kListener,  // listening stream socket (to the handshake process) or bound UDP socket (to workers), of `listener`
     kDoorbell,  // eventfd of worker `worker`: readable when it has something to look at in the shared region
     kVault,     // memory of the vault (vault.h), to handshake processes alone
+    kEstate,    // memory of the estate of this worker's place (estate.h)
   } what = What::kConfig;
   WorkerIndex worker;   // kDoorbell
   ListenerId listener;  // kListener
@@ -234,6 +237,16 @@ struct Start {
   static constexpr Kind kKind = Kind::kStart;
   static constexpr unsigned kDescriptors = 0;
   ConnectionId connection;
+  // Handshake records that a predecessor has passed on: nothing is received before as many Resumes.
+  std::uint16_t unanswered = 0;
+};
+
+// supervisor -> worker: every connection there was has been offered, and those whose home it is have been started. From
+// now on it takes datagrams; what its predecessor left for other connections is of no use any more.
+struct Serve {
+  static constexpr Kind kKind = Kind::kServe;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint32_t reserved = 0;
 };
 
 enum class FaultReason : std::uint8_t {
@@ -298,9 +311,20 @@ struct HandshakeOctets {
   static constexpr Kind kKind = Kind::kHandshakeOctets;
   static constexpr unsigned kDescriptors = 0;
   ConnectionId connection;
+  std::uint64_t number = 0;  // grows from one to the next of a connection's
   std::uint16_t bytes = 0;
   enum class Place : std::uint8_t { kMore, kEndOfRecord } place = Place::kEndOfRecord;
   std::array<std::byte, 2048> octets;  // `bytes` of them
+
+  // Numbers of the pieces that a completion's octets make: from first_piece(completion) to last_piece(completion,
+  // size).
+  [[nodiscard]] static constexpr std::uint64_t first_piece(std::uint32_t completion) {
+    return (std::uint64_t{completion} << 8) + 1;
+  }
+  [[nodiscard]] static constexpr std::uint64_t last_piece(std::uint32_t completion, std::size_t size) {
+    constexpr std::size_t kPiece = 2048;
+    return first_piece(completion) + (size == 0 ? 0 : (size - 1) / kPiece);
+  }
 };
 
 // supervisor -> handshake: the same, with the connection's socket, for new receive keys.
@@ -390,7 +414,7 @@ concept Body = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &
   { T::kDescriptors } -> std::convertible_to<unsigned>;
 };
 
-inline constexpr std::size_t kMaxBodyBytes = 2176;
+inline constexpr std::size_t kMaxBodyBytes = 2240;
 static_assert(Body<Established> && sizeof(Established) <= kMaxBodyBytes);
 static_assert(Body<Setup> && sizeof(Setup) <= kMaxBodyBytes);
 static_assert(Body<PostHandshake> && sizeof(PostHandshake) <= kMaxBodyBytes);

@@ -50,6 +50,8 @@ bool SendGate::quiescent(WorkerIndex self) const {
 
 void SendGate::start_writing(WorkerIndex self) { owner_.store(owned_by(self) | kWriting); }
 
+bool SendGate::owned_by_worker(WorkerIndex self) const { return (owner_.load() & ~kWriting) == owned_by(self); }
+
 WorkerMask SendGate::release(WorkerIndex self) {
   owner_.store(0);
   return waiters() & ~mask_of(self);

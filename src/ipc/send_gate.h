@@ -55,6 +55,11 @@ class SendGate {
   // Gives the gate back. Returns whom to ring.
   [[nodiscard]] WorkerMask release(WorkerIndex self);
 
+  // The successor of a worker that died, for what its predecessor left: the gate is this place's.
+  [[nodiscard]] bool owned_by_worker(WorkerIndex self) const;
+  // The same: nothing is in flight, and the gate is wanted no more. Returns whom to ring.
+  [[nodiscard]] WorkerMask let_go(WorkerIndex self) { return repair(self).ring; }
+
   // Supervisor: the slot gets a new life.
   void reset();
   enum class Damage { kNone, kStreamBroken };

@@ -14,7 +14,7 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b7472756e6b0002;  // "ktrunk", layout 2
+constexpr std::uint64_t kMagic = 0x6b7472756e6b0003;  // "ktrunk", layout 3
 
 struct alignas(64) RegionHeader {
   std::uint64_t magic;

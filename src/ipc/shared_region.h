@@ -54,6 +54,9 @@ struct alignas(64) ConnectionSlot {
   // Records received, about (worker/receiver.cc says how), for key limits; writer: home worker (the supervisor clears
   // it between two lives).
   std::atomic<std::uint64_t> records_received{0};
+  // The number of the last HandshakeOctets that the supervisor has: a home worker's successor does not pass it on
+  // again. Writer: supervisor.
+  std::atomic<std::uint64_t> octets_number{0};
   alignas(64) SendGate gate;
 
   [[nodiscard]] SlotWord state() const { return SlotWord::unpack(word.load(std::memory_order_acquire)); }

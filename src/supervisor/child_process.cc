@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "ipc/child.h"
+#include "ipc/worker_ring.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -16,8 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Clock::duration kFirstBackOff = 50ms;
 constexpr Clock::duration kLongestBackOff = 5s;
-// A child that has lived so long is not in a crash loop.
-constexpr Clock::duration kSettled = 10s;
+// A child that has lived so long is not in a crash loop: its successor follows at once.
+constexpr Clock::duration kSettled = 1s;
 
 ipc::AcceptList accepted_from(ipc::Role role) {
   using ipc::Kind;
@@ -28,16 +29,24 @@ ipc::AcceptList accepted_from(ipc::Role role) {
 }
 
 // In the child, between fork and exec: async-signal-safe calls only.
-[[noreturn]] void execute(const char* program, int channel) {
+void place(int fd, int where) {
+  if (fd == where) {
+    ::fcntl(fd, F_SETFD, 0);
+  } else {
+    ::dup2(fd, where);
+  }
+}
+
+[[noreturn]] void execute(const char* program, int channel, int ring) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (channel == ipc::kChannelDescriptor) {
-    ::fcntl(channel, F_SETFD, 0);
-  } else {
-    ::dup2(channel, ipc::kChannelDescriptor);
-  }
-  ::close_range(ipc::kChannelDescriptor + 1, ~0U, 0);
+  int last = ipc::kChannelDescriptor;
+  // What stands in the way of the one must not be the other.
+  if (ring >= 0) ring = ::fcntl(ring, F_DUPFD, ipc::kRingDescriptor + 1);
+  place(channel, ipc::kChannelDescriptor);
+  if (ring >= 0) place(ring, last = ipc::kRingDescriptor);
+  ::close_range(static_cast<unsigned>(last) + 1, ~0U, 0);
   const char* const arguments[] = {program, nullptr};
   ::execv(program, const_cast<char* const*>(arguments));
   ::_exit(127);
@@ -45,14 +54,14 @@ ipc::AcceptList accepted_from(ipc::Role role) {
 
 }  // namespace
 
-Status ChildProcess::start(Clock::time_point now) {
+Status ChildProcess::start(Clock::time_point now, int ring) {
   restart_due_.reset();
   if (::access(program_.c_str(), X_OK) != 0) return fail_errno(errno, fmt::format("execute {}", program_));
   auto ends = ipc::Channel::pair();
   if (!ends) return std::unexpected(ends.error());
   const pid_t pid = ::fork();
   if (pid < 0) return fail_errno(errno, fmt::format("fork for {}", name_));
-  if (pid == 0) execute(program_.c_str(), ends->second.get());
+  if (pid == 0) execute(program_.c_str(), ends->second.get(), ring);
   pid_ = pid;
   ready_ = false;
   started_ = now;
@@ -60,9 +69,10 @@ Status ChildProcess::start(Clock::time_point now) {
   return {};
 }
 
-void ChildProcess::ended(Clock::time_point now) {
-  if (now - started_ > kSettled) back_off_ = {};
-  back_off_ = std::clamp(back_off_ * 2, kFirstBackOff, kLongestBackOff);
+void ChildProcess::ended(Clock::time_point now, Life life) {
+  const bool settled = life == Life::kFruitful || now - started_ > kSettled;
+  early_deaths_ = settled ? 0 : early_deaths_ + 1;
+  back_off_ = settled ? Clock::duration{} : std::clamp(back_off_ * 2, kFirstBackOff, kLongestBackOff);
   restart_due_ = now + back_off_;
   pid_ = -1;
   ready_ = false;

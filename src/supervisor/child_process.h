@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -20,11 +21,14 @@ class ChildProcess {
   ChildProcess(std::string name, ipc::Role role, std::string program)
       : name_(std::move(name)), role_(role), program_(std::move(program)) {}
 
-  // Starts the program with one end of a new channel as descriptor 3, and nothing else open but standard error.
-  [[nodiscard]] Status start(Clock::time_point now);
+  // Starts the program with one end of a new channel as descriptor 3, `ring` as descriptor 4 unless it is negative, and
+  // nothing else open but the standard streams.
+  [[nodiscard]] Status start(Clock::time_point now, int ring = -1);
 
-  // The process has ended: forgets it and plans when to start it again.
-  void ended(Clock::time_point now);
+  // The process has ended: forgets it and plans when to start it again: at once, or with back-off when it may be in a
+  // crash loop, which it is not if it has lived for a while, or is known to have done something.
+  enum class Life : std::uint8_t { kUnknown, kFruitful };
+  void ended(Clock::time_point now, Life life = Life::kUnknown);
   // When the next start is due; nothing while it runs.
   [[nodiscard]] std::optional<Clock::time_point> restart_due() const { return restart_due_; }
 
@@ -34,6 +38,8 @@ class ChildProcess {
   [[nodiscard]] bool running() const { return pid_ > 0; }
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] unsigned restarts() const { return restarts_; }
+  // How often in a row it died soon after it was started.
+  [[nodiscard]] unsigned early_deaths() const { return early_deaths_; }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] ipc::Role role() const { return role_; }
   // Null while it does not run.
@@ -50,6 +56,7 @@ class ChildProcess {
   bool ready_ = false;
   std::optional<ipc::Channel> channel_;
   unsigned restarts_ = 0;
+  unsigned early_deaths_ = 0;
   Clock::time_point started_{};
   Clock::duration back_off_{};
   std::optional<Clock::time_point> restart_due_;

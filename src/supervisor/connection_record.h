@@ -43,11 +43,13 @@ struct ConnectionExtras {
   std::size_t unanswered_bytes = 0;
   // Our own KeyUpdate: being sent by the home worker, then waiting for the owner to install what follows it.
   enum class KeyUpdate : std::uint8_t { kNone, kSending, kInstalling } key_update = KeyUpdate::kNone;
+  ipc::SendControl key_update_order;  // kSending: what the home worker was told
   KeyAge transmit;
   KeyAge receive;
   // Owners that died while they had something to answer: what kills one may kill the next.
   unsigned deaths = 0;
-  ConnectionId replaces;  // until it is open
+  unsigned worker_deaths = 0;  // over messages from it
+  ConnectionId replaces;       // until it is open
   std::optional<Retirement> retirement;
 
   [[nodiscard]] KeyAge& age(ipc::Renew::Which which) {
@@ -58,7 +60,7 @@ struct ConnectionExtras {
   // Nothing in it differs from none at all.
   [[nodiscard]] bool idle() const {
     return unanswered.empty() && key_update == KeyUpdate::kNone && unused(transmit) && unused(receive) &&
-           !replaces.valid() && !retirement;
+           worker_deaths == 0 && !replaces.valid() && !retirement;
   }
 
  private:

@@ -2,12 +2,18 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "base/log.h"
 
 namespace ktrunk::supervisor {
+namespace {
+
+constexpr unsigned kMostWorkerDeaths = 5;
+
+}  // namespace
 
 Connections::Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail)
     : config_(config),
@@ -80,6 +86,7 @@ void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
   shared.info = info;
   shared.gate.reset();
   shared.records_received.store(0, std::memory_order_relaxed);
+  shared.octets_number.store(0, std::memory_order_relaxed);
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     ipc::SentCounts& sent = region_.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
     sent.messages.store(0, std::memory_order_relaxed);
@@ -130,13 +137,16 @@ void Connections::send_waiting_offers(WorkerIndex worker) {
     const ConnectionId id = state.offers_waiting.front();
     state.offers_waiting.pop_front();
     Record* record = find(id);
-    if (record == nullptr || record->stage > Stage::kOpen) continue;
-    auto copy = duplicate(id, *record);
-    if (!copy) continue;
+    auto copy = record != nullptr && record->stage <= Stage::kOpen ? duplicate(id, *record) : std::nullopt;
+    if (!copy) {
+      if (state.first_offers != 0) --state.first_offers;
+      continue;
+    }
     ++state.offers_in_flight;
     record->holders |= ipc::mask_of(worker);
     mail_.to_worker(worker, ipc::Offer{.connection = id}, std::move(*copy));
   }
+  if (state.first_offers == 0 && !state.serving) begin_service(worker);
 }
 
 std::optional<Fd> Connections::duplicate(ConnectionId id, Record& record) {
@@ -152,6 +162,7 @@ bool Connections::held(WorkerIndex worker, ConnectionId id) {
   WorkerState& state = workers_[worker.value];
   if (state.offers_in_flight == 0) return false;
   --state.offers_in_flight;
+  if (state.first_offers != 0) --state.first_offers;
   if (Record* record = find(id); record != nullptr && record->stage == Stage::kOffered) {
     record->awaited &= ~ipc::mask_of(worker);
     open_if_held(id, *record);
@@ -166,7 +177,8 @@ void Connections::open_if_held(ConnectionId id, Record& record) {
   record.stage = Stage::kOpen;
   set_state(id, ipc::SlotState::kOpen, home);
   list_on_trunk(id, record);
-  mail_.to_worker(home, ipc::Start{.connection = id});
+  // One that is not serving yet starts it with the others.
+  if (workers_[home.value].serving) start(home, id, record);
 }
 
 // In the place of the connection that it replaces, with one store, so that the trunk is never without; else in a free
@@ -204,7 +216,9 @@ void Connections::unlist_from_trunk(ConnectionId id) {
 }
 
 void Connections::worker_ready(WorkerIndex worker) {
-  workers_[worker.value].ready = true;
+  WorkerState& state = workers_[worker.value];
+  state.ready = true;
+  state.serving = false;
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     Record& record = records_[slot];
     if (record.stage != Stage::kOffered && record.stage != Stage::kOpen) continue;
@@ -213,41 +227,83 @@ void Connections::worker_ready(WorkerIndex worker) {
       record.awaited |= ipc::mask_of(worker);
       if (!home_of(id).valid()) set_home(id, ipc::SlotState::kOffered, worker);
     }
-    offer(worker, id);
+    state.offers_waiting.push_back(id);
+    ++state.first_offers;
+  }
+  send_waiting_offers(worker);
+}
+
+void Connections::begin_service(WorkerIndex worker) {
+  workers_[worker.value].serving = true;
+  for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
+    const Record& record = records_[slot];
+    if (record.stage == Stage::kOpen && home_of(id_of(slot)) == worker) start(worker, id_of(slot), record);
+  }
+  mail_.to_worker(worker, ipc::Serve{});
+}
+
+void Connections::start(WorkerIndex home, ConnectionId id, const Record& record) {
+  ipc::Start start{.connection = id};
+  const ConnectionExtras* extras = record.extras.get();
+  if (extras != nullptr)
+    start.unanswered = static_cast<std::uint16_t>(
+        std::ranges::count(extras->unanswered, ipc::HandshakeOctets::Place::kEndOfRecord, &UnansweredOctets::place));
+  mail_.to_worker(home, start);
+  // A predecessor may not have come to it; who has, passes over it.
+  if (extras != nullptr && extras->key_update == ConnectionExtras::KeyUpdate::kSending)
+    mail_.to_worker(home, extras->key_update_order);
+}
+
+// Of workers that are not there, on a connection whose end does not wait for their successors.
+void Connections::repair_gate(ConnectionId id, Record& record) {
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+    if (workers_[worker].ready) continue;
+    const auto repair = region_.slot(id.slot).gate.repair(WorkerIndex{static_cast<std::uint8_t>(worker)});
+    mail_.ring(repair.ring);
+    if (repair.damage == ipc::SendGate::Damage::kStreamBroken) record.abort = true;
   }
 }
 
-void Connections::worker_ended(WorkerIndex worker) {
+void Connections::worker_ended(WorkerIndex worker, Left left) {
   WorkerState& state = workers_[worker.value];
-  state.ready = false;
+  state.ready = state.serving = false;
   state.offers_in_flight = 0;
+  state.first_offers = 0;
   state.offers_waiting.clear();
   const ipc::WorkerMask mask = ipc::mask_of(worker);
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     Record& record = records_[slot];
     if (record.stage == Stage::kFree) continue;
     const ConnectionId id = id_of(slot);
-    const ipc::SendGate::Repair repair = region_.slot(id.slot).gate.repair(worker);
-    mail_.ring(repair.ring);
     record.awaited &= ~mask;
     record.holders &= ~mask;
     const bool at_home = home_of(id) == worker;
     if (record.stage == Stage::kOffered) {
       if (at_home) set_home(id, ipc::SlotState::kOffered, least_loaded());
       open_if_held(id, record);
-    } else if (record.stage == Stage::kOpen) {
-      const bool broken = repair.damage == ipc::SendGate::Damage::kStreamBroken;
-      if (!at_home && !broken) continue;
+    } else if (record.stage > Stage::kOpen) {
+      repair_gate(id, record);
+      advance_close(id, record);
+    } else if (left == Left::kNothing) {
+      repair_gate(id, record);
+      if (!at_home && !record.abort) continue;
       log::warn("{}: closing: {}", name_of(id),
-                broken ? "a worker died in the middle of a long message or a KeyUpdate to it"
-                       : "the worker that received from it died");
-      record.abort = broken;
+                record.abort ? "a worker died in the middle of a long message or a KeyUpdate to it"
+                             : "the worker that received from it died, and its successors too");
       record.at_once = true;
       begin_close(id, record);
-    } else {
-      advance_close(id, record);
     }
   }
+}
+
+std::string Connections::blame(ConnectionId id) {
+  Record* record = find(id);
+  if (record == nullptr) return id.valid() ? "a connection that is gone" : "a datagram's sender";
+  std::string name = name_of(id);
+  if (++record->more().worker_deaths < kMostWorkerDeaths || record->stage > Stage::kOpen) return name;
+  log::error("{}: closing: workers died {} times over messages from it", name, kMostWorkerDeaths);
+  begin_close(id, *record);
+  return name;
 }
 
 }  // namespace ktrunk::supervisor

@@ -30,6 +30,7 @@ class ChildMail {
   virtual ~ChildMail() = default;
   virtual void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Start& start) = 0;
+  virtual void to_worker(WorkerIndex worker, const ipc::Serve& serve) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Close& close) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::SendControl& control) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Resume& resume) = 0;
@@ -77,11 +78,15 @@ class Connections {
   [[nodiscard]] bool handshake_octets(WorkerIndex worker, const ipc::HandshakeOctets& message);
   [[nodiscard]] bool control_sent(WorkerIndex worker, const ipc::ControlSent& message);
 
-  // A worker has been set up: it is offered every connection there is.
+  // A worker has been set up: it is offered every connection there is, goes on with those whose home it is, and serves.
   void worker_ready(WorkerIndex worker);
-  // A worker has died: what it held is repaired; connections that it received from are closed, as octets that it had
-  // read and not passed on are lost with it.
-  void worker_ended(WorkerIndex worker);
+  // A worker has died. kEstate: its successor goes on with all that it left. kNothing: that is given up; connections
+  // that it received from, or was in the middle of writing to, are closed.
+  enum class Left : std::uint8_t { kEstate, kNothing };
+  void worker_ended(WorkerIndex worker, Left left);
+  // A worker died over a message of that connection. One that this happens to again and again is closed. Returns who it
+  // is, for the log.
+  [[nodiscard]] std::string blame(ConnectionId id);
 
   // Now and then: has keys renewed that have done their limits.key_records, and closes retired connections that have
   // become quiet. kLookAgain is how often; kLookSoon where limits are low, or it did not get through all of them.
@@ -105,6 +110,8 @@ class Connections {
     bool ready = false;
     unsigned homes = 0;             // connections that it receives from
     unsigned offers_in_flight = 0;  // sent and not Held
+    std::size_t first_offers = 0;   // of what there was when it was set up: not Held yet
+    bool serving = false;           // it has been told Serve
     std::deque<ConnectionId> offers_waiting;
   };
 
@@ -120,6 +127,9 @@ class Connections {
   void clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info);
   void offer(WorkerIndex worker, ConnectionId id);
   void send_waiting_offers(WorkerIndex worker);
+  void begin_service(WorkerIndex worker);
+  void start(WorkerIndex home, ConnectionId id, const Record& record);
+  void repair_gate(ConnectionId id, Record& record);
   void open_if_held(ConnectionId id, Record& record);
   void list_on_trunk(ConnectionId id, Record& record);
   void unlist_from_trunk(ConnectionId id);

@@ -79,6 +79,7 @@ void Connections::begin_close(ConnectionId id, Record& record) {
   unlist_from_trunk(id);
   set_state(id, ipc::SlotState::kClosing, home_of(id));
   record.stage = Stage::kFlushing;
+  repair_gate(id, record);
   const WorkerIndex home = home_of(id);
   // The home worker ends the stream, when no other can be sending any more.
   const bool at_home = home.valid() && (record.holders & ipc::mask_of(home)) != 0;

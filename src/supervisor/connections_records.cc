@@ -30,6 +30,7 @@ bool Connections::handshake_octets(WorkerIndex worker, const ipc::HandshakeOctet
                     info_of(id).record_layer == ipc::RecordLayerKind::kKernel;
   if (!fits) return false;
   if (record->stage > Stage::kOpen) return true;
+  region_.slot(id.slot).octets_number.store(message.number, std::memory_order_release);
   ConnectionExtras& extras = record->more();
   if (extras.unanswered.size() >= kMostUnanswered || extras.unanswered_bytes + message.bytes > kMostUnansweredBytes) {
     end({.connection = id, .reason = ipc::FaultReason::kControlFlood}, *record);
@@ -64,6 +65,7 @@ bool Connections::send_control(HandshakeIndex process, const ipc::SendControl& m
     // A successor may say again what its predecessor has said: the one under way serves both.
     if (extras.key_update != KeyUpdate::kNone) return true;
     extras.key_update = KeyUpdate::kSending;
+    extras.key_update_order = message;
   }
   mail_.to_worker(home_of(message.connection), message);
   return true;
@@ -73,10 +75,16 @@ bool Connections::control_sent(WorkerIndex worker, const ipc::ControlSent& messa
   Record* record = find(message.connection);
   if (record == nullptr) return true;
   const bool fits = (record->holders & ipc::mask_of(worker)) != 0 && home_of(message.connection) == worker &&
-                    record->extras != nullptr && record->extras->key_update == KeyUpdate::kSending;
+                    info_of(message.connection).record_layer == ipc::RecordLayerKind::kKernel;
   if (!fits) return false;
-  record->extras->key_update = KeyUpdate::kInstalling;
-  ask_to_install(message.connection, *record);
+  const KeyUpdate state = record->extras == nullptr ? KeyUpdate::kNone : record->extras->key_update;
+  if (state == KeyUpdate::kSending) {
+    record->extras->key_update = KeyUpdate::kInstalling;
+    ask_to_install(message.connection, *record);
+  } else if (state == KeyUpdate::kNone) {
+    // A worker's successor finds that the record has gone, and does not know that the keys are in.
+    mail_.to_worker(worker, ipc::Resume{.connection = message.connection, .what = ipc::Resume::What::kSendRekeyed});
+  }
   return true;
 }
 

@@ -113,6 +113,7 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       connections_(config_, region_, *this),
       control_(*loop_, config_.control_socket,
                [this](std::string_view command, const Control::Reply& reply) { answer(command, reply); }),
+      quarantine_(config_.quarantine),
       reload_([this](HandshakeIndex process, const ipc::Reload& message) { tell(child_of(process), message); }) {
   for (unsigned process = 0; process < config_.handshake_processes; ++process)
     children_.emplace_back(fmt::format("handshake/{}", process), ipc::Role::kHandshake, programs.handshake);
@@ -140,6 +141,9 @@ Status Process::open(const std::string& text) {
     Fd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!bell.valid()) return fail_errno(errno, "eventfd for a worker's doorbell");
     doorbells_.push_back(std::move(bell));
+    auto place = WorkerPlace::create();
+    if (!place) return std::unexpected(place.error());
+    places_.push_back(std::move(*place));
   }
   auto signals = watch_signals();
   if (!signals) return std::unexpected(signals.error());

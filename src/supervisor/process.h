@@ -18,7 +18,9 @@
 #include "supervisor/child_process.h"
 #include "supervisor/connections.h"
 #include "supervisor/control.h"
+#include "supervisor/quarantine.h"
 #include "supervisor/reload.h"
+#include "supervisor/worker_place.h"
 
 namespace ktrunk::supervisor {
 
@@ -54,6 +56,7 @@ class Process final : private ChildMail {
   void on_child_signal();
   void on_child_end(std::size_t index, int wait_status);
   void end_child(std::size_t index, const Error& why);
+  void worker_ended(WorkerIndex worker, std::string_view how);
   void flushed(std::size_t index, const Status& sent);
   template <ipc::Body T>
   void tell(std::size_t index, const T& body) {
@@ -104,6 +107,7 @@ class Process final : private ChildMail {
   // ChildMail
   void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) override;
   void to_worker(WorkerIndex worker, const ipc::Start& start) override;
+  void to_worker(WorkerIndex worker, const ipc::Serve& serve) override;
   void to_worker(WorkerIndex worker, const ipc::Close& close) override;
   void to_worker(WorkerIndex worker, const ipc::SendControl& control) override;
   void to_worker(WorkerIndex worker, const ipc::Resume& resume) override;
@@ -125,8 +129,10 @@ class Process final : private ChildMail {
   Fd vault_;  // for handshake processes alone; never mapped here
   Fd signals_;
   EventLoop::Watch signal_watch_;
-  std::vector<Fd> listeners_;           // in the order of the configuration
-  std::vector<Fd> doorbells_;           // by worker
+  std::vector<Fd> listeners_;        // in the order of the configuration
+  std::vector<Fd> doorbells_;        // by worker
+  std::vector<WorkerPlace> places_;  // by worker
+  Quarantine quarantine_;
   std::vector<ChildProcess> children_;  // see child_of()
   std::vector<EventLoop::Watch> channel_watches_;
   std::vector<EventLoop::Timer> restart_timers_;

@@ -18,6 +18,8 @@ namespace {
 constexpr unsigned kPacketsPerTurn = 256;
 // More than a socket's buffer holds.
 constexpr unsigned kPacketsOfTheDead = 1u << 16;
+// Of a worker, in a row.
+constexpr unsigned kMostEarlyDeaths = 6;
 
 Result<Fd> copy_of(int fd) {
   Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
@@ -29,7 +31,13 @@ Result<Fd> copy_of(int fd) {
 
 Status Process::start_child(std::size_t index) {
   ChildProcess& child = children_[index];
-  if (auto status = child.start(Clock::now()); !status) return status;
+  int ring = -1;
+  if (const WorkerIndex worker = worker_of(index); worker.valid()) {
+    WorkerPlace& place = places_[worker.value];
+    if (auto status = place.make_ring(config_.limits.max_connections); !status) return status;
+    ring = place.ring();
+  }
+  if (auto status = child.start(Clock::now(), ring); !status) return status;
   auto watch = loop_->watch(child.channel()->descriptor(), Interest::kRead,
                             [this, index](Ready) { on_channel(index, kPacketsPerTurn); });
   if (!watch) return std::unexpected(watch.error());
@@ -171,6 +179,7 @@ Status Process::set_up_worker(std::size_t index) {
     if (auto s = give(index, setup, doorbells_[worker].get()); !s) return s;
   }
   const WorkerIndex self = worker_of(index);
+  if (auto s = give(index, {.what = ipc::Setup::What::kEstate}, places_[self.value].estate()); !s) return s;
   if (auto s = children_[index].channel()->send(ipc::Ready{.worker = self}); !s) return s;
   children_[index].set_ready();
   connections_.worker_ready(self);
@@ -197,13 +206,19 @@ void Process::on_child_signal() {
 
 void Process::on_child_end(std::size_t index, int wait_status) {
   ChildProcess& child = children_[index];
-  const bool was_ready = child.ready();
   const pid_t pid = child.pid();
   // What it still said before it died is heard first.
   if (child.channel() != nullptr) on_channel(index, kPacketsOfTheDead);
   channel_watches_[index].reset();
-  child.ended(Clock::now());
-  if (was_ready && child.role() == ipc::Role::kWorker) connections_.worker_ended(worker_of(index));
+  const WorkerIndex worker = worker_of(index);
+  const bool fruitful =
+      worker.valid() && places_[worker.value].has_received(region_.worker(worker).messages_received.read());
+  child.ended(Clock::now(), fruitful ? ChildProcess::Life::kFruitful : ChildProcess::Life::kUnknown);
+  const bool signalled = WIFSIGNALED(wait_status);
+  const int code = signalled ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+  const std::string how =
+      fmt::format("{} (pid {}) ended by {} {}", child.name(), pid, signalled ? "signal" : "exit status", code);
+  if (worker.valid() && phase_ < Phase::kStopping) worker_ended(worker, how);
   if (child.role() == ipc::Role::kHandshake) {
     connections_.handshake_ended(handshake_of(index));
     reload_.ended(handshake_of(index), child.name());
@@ -213,14 +228,29 @@ void Process::on_child_end(std::size_t index, int wait_status) {
     if (std::ranges::none_of(children_, &ChildProcess::running)) phase_ = Phase::kStopped;
     return;
   }
-  const bool signalled = WIFSIGNALED(wait_status);
-  const int code = signalled ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-  log::error("{} (pid {}) ended by {} {}; starting it again", child.name(), pid, signalled ? "signal" : "exit status",
-             code);
+  log::error("{}; starting it again", how);
   restart_timers_[index] = loop_->after(*child.restart_due() - Clock::now(), [this, index] {
     if (phase_ >= Phase::kStopping) return;
     if (auto status = start_child(index); !status) log::critical("{}", status.error().what);
   });
+}
+
+// What it left goes to its successor, but for the message that it had in hand.
+void Process::worker_ended(WorkerIndex worker, std::string_view how) {
+  WorkerPlace& place = places_[worker.value];
+  const auto in_hand = place.ended();
+  if (in_hand) {
+    const auto file = quarantine_.keep(in_hand->octets, fmt::format("worker{}", worker.value));
+    log::error("{} over a message of {} octets from {}, which is not handled again: {}", how, in_hand->octets.size(),
+               connections_.blame(in_hand->connection), file ? "kept in " + *file : file.error().what);
+  }
+  // What kills every successor before it can begin is not kept for ever.
+  const bool hopeless = children_[child_of(worker)].early_deaths() >= kMostEarlyDeaths;
+  if (hopeless) {
+    log::error("{} {} times in a row soon after its start: what it had is given up", how, kMostEarlyDeaths);
+    place.clear();
+  }
+  connections_.worker_ended(worker, hopeless ? Connections::Left::kNothing : Connections::Left::kEstate);
 }
 
 // After sending to a child: what did not go waits for the channel to be writable.
@@ -236,6 +266,7 @@ void Process::to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descript
   if (child.channel() != nullptr) flushed(index, child.channel()->send(offer, std::move(descriptor)));
 }
 void Process::to_worker(WorkerIndex worker, const ipc::Start& start) { tell(child_of(worker), start); }
+void Process::to_worker(WorkerIndex worker, const ipc::Serve& serve) { tell(child_of(worker), serve); }
 void Process::to_worker(WorkerIndex worker, const ipc::Close& close) { tell(child_of(worker), close); }
 void Process::to_worker(WorkerIndex worker, const ipc::SendControl& control) { tell(child_of(worker), control); }
 void Process::to_worker(WorkerIndex worker, const ipc::Resume& resume) { tell(child_of(worker), resume); }

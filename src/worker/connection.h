@@ -6,7 +6,6 @@
 #include <chrono>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
@@ -46,10 +45,12 @@ struct Connection {
   Clock::time_point phase_since{};
 
   // Receiving; at home only.
-  bool receiving = false;  // a receive is armed
-  bool faulted = false;    // the supervisor has been told; said once
+  bool receiving = false;   // a receive is armed
+  bool faulted = false;     // the supervisor has been told; said once
+  bool started = false;     // it has been received from
+  bool inheriting = false;  // what comes, a predecessor may have passed on already
   sip::Framer framer;
-  std::vector<char> partial;  // octets of a message that has not wholly arrived; without memory when there are none
+  ChunkRef partial;  // octets of a message that has not wholly arrived; not valid when there are none
   Clock::time_point partial_since{};
   ControlRecords control;
 
@@ -62,6 +63,7 @@ struct Connection {
   std::unique_ptr<ktls::AlertMessage> alert;  // what ends the stream, while in flight
   bool dirty = false;                         // on the list of those with something new to send
   bool gate_held = false;
+  bool has_key_update = false;           // from a predecessor: the supervisor, who does not know, orders it again
   std::uint8_t errors_of_receiving = 0;  // that sends have met in a row
   bool keeps_unsent = false;             // for the trunk's next connection (ipc::Close::Unsent)
   bool overflowed = false;               // responses for it pile up beyond all bounds: it is to be closed as stalled

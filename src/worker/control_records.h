@@ -57,6 +57,11 @@ class ControlRecords {
   // A handshake record has been answered; receive again unless others are unanswered() or there is a fault.
   [[nodiscard]] std::optional<StreamFault> answered(Clock::time_point now);
   [[nodiscard]] bool unanswered() const { return unanswered_ != 0; }
+  // So many of a predecessor's are.
+  void take_over(std::uint16_t unanswered, Clock::time_point now) {
+    unanswered_ = unanswered;
+    since_ = now;
+  }
   // The answer does not come.
   [[nodiscard]] bool overdue(Clock::time_point now) const { return unanswered() && now - since_ > kAnswerLimit; }
 

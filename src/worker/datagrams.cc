@@ -8,22 +8,35 @@ namespace ktrunk::worker {
 namespace {
 
 constexpr std::uint16_t kDatagramBuffers = 2;  // buffer group
-constexpr unsigned kBufferCount = 64;
 constexpr std::size_t kMaxDatagramBytes = 65536;
-constexpr std::size_t kBufferBytes = sizeof(io_uring_recvmsg_out) + sizeof(sockaddr_in6) + 4 + kMaxDatagramBytes;
+static_assert(sizeof(io_uring_recvmsg_out) + sizeof(sockaddr_in6) + 4 + kMaxDatagramBytes <=
+              ipc::Estate::kDatagramBufferBytes);
 
 }  // namespace
 
-Status Datagrams::add(ListenerId listener, Fd fd) {
+Status Datagrams::add(ListenerId listener, Fd fd, const std::function<bool(unsigned)>& in_use) {
   if (buffers_ == nullptr) {
     shape_.msg_namelen = sizeof(sockaddr_in6);
-    auto buffers = ring_.add_buffers(kDatagramBuffers, kBufferCount, kBufferBytes);
+    auto buffers = ring_.add_buffers(kDatagramBuffers, ipc::Estate::kDatagramBuffers, ipc::Estate::kDatagramBufferBytes,
+                                     estate_.datagram_buffers(), in_use);
     if (!buffers) return std::unexpected(buffers.error());
     buffers_ = *buffers;
   }
   sockets_.push_back(std::make_unique<DatagramSocket>(DatagramSocket{listener, std::move(fd)}));
-  receive(static_cast<unsigned>(sockets_.size() - 1));
   return {};
+}
+
+void Datagrams::begin() {
+  for (unsigned index = 0; index < sockets_.size(); ++index) receive(index);
+}
+
+void Datagrams::take_in_hand(std::string_view octets, std::uint32_t number) {
+  ipc::Hand& hand = estate_.hand();
+  hand.connection.store(0, std::memory_order_release);
+  hand.partial.store(0, std::memory_order_release);
+  hand.place.store(estate_.place_of(octets.data()), std::memory_order_release);
+  hand.progress.store(std::uint64_t{number} << 32, std::memory_order_release);
+  hand.message.store(std::uint64_t{octets.size()} << 32 | octets.size(), std::memory_order_release);
 }
 
 const DatagramSocket* Datagrams::socket(ListenerId listener) const {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/result.h"
+#include "ipc/estate.h"
 #include "worker/ring.h"
 
 namespace ktrunk::worker {
@@ -26,23 +28,31 @@ struct DatagramSocket {
 
 class Datagrams {
  public:
-  explicit Datagrams(Ring& ring) : ring_(ring) {}
+  Datagrams(Ring& ring, const ipc::Estate& estate) : ring_(ring), estate_(estate) {}
 
-  // Takes a socket over and receives from it. Buffers are registered with the first one.
-  [[nodiscard]] Status add(ListenerId listener, Fd fd);
+  // Takes a socket over. Buffers are registered with the first one; in_use: those that predecessors' completions lie
+  // in.
+  [[nodiscard]] Status add(ListenerId listener, Fd fd, const std::function<bool(unsigned buffer)>& in_use);
+  // Receives from every socket from now on.
+  void begin();
   // The socket of a listener, or none. The pointer lives as long as this object.
   [[nodiscard]] const DatagramSocket* socket(ListenerId listener) const;
 
-  // A receive's completion: calls handle(listener, sender's address, octets) when it brought a datagram.
+  // A receive's completion, by its number (ipc/estate.h): calls handle(listener, sender's address, octets) when it
+  // brought a datagram, which is the message in hand meanwhile.
   template <typename Handle>
-  void received(unsigned index, int result, unsigned flags, Handle&& handle) {
-    if (result >= 0) {
-      const unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
-      if (const auto [from, octets] = take(buffer, result); !from.empty())
-        handle(sockets_[index]->listener, from, octets);
-      buffers_->recycle(buffer);
-    }
+  void received(unsigned index, int result, unsigned flags, std::uint32_t number, Handle&& handle) {
+    if (result >= 0) deliver(index, result, flags, number, handle);
     if ((flags & IORING_CQE_F_MORE) == 0 && result != -ECANCELED) receive(index);
+  }
+  // One that a predecessor had not dealt with.
+  template <typename Handle>
+  void inherited(unsigned index, const ipc::Inherited& completion, Handle&& handle) {
+    if (completion.skip == 0 && index < sockets_.size()) {
+      deliver(index, completion.result, completion.flags, completion.number, handle);
+    } else if (buffers_ != nullptr) {
+      buffers_->recycle(completion.flags >> IORING_CQE_BUFFER_SHIFT);
+    }
   }
 
   // Room for one more datagram; beyond the bound the network would drop it anyway.
@@ -63,9 +73,21 @@ class Datagrams {
     msghdr header{};
   };
   void receive(unsigned index);
+  template <typename Handle>
+  void deliver(unsigned index, int result, unsigned flags, std::uint32_t number, Handle&& handle) {
+    const unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+    if (const auto [from, octets] = take(buffer, result); !from.empty()) {
+      take_in_hand(octets, number);
+      handle(sockets_[index]->listener, from, octets);
+      estate_.hand().message.store(0, std::memory_order_release);
+    }
+    buffers_->recycle(buffer);
+  }
+  void take_in_hand(std::string_view octets, std::uint32_t number);
   [[nodiscard]] std::pair<Address, std::string_view> take(unsigned buffer, int result);
 
   Ring& ring_;
+  const ipc::Estate& estate_;
   BufferRing* buffers_ = nullptr;  // the ring's
   std::vector<std::unique_ptr<DatagramSocket>> sockets_;
   std::vector<std::unique_ptr<Send>> sends_;

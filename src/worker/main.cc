@@ -12,8 +12,12 @@ namespace {
 Result<Endowment> take_endowment(ipc::Child& child) {
   auto setup = child.wait_for_setup();
   if (!setup) return std::unexpected(setup.error());
+  auto estate = ipc::Estate::map(std::move(setup->estate));
+  if (!estate) return std::unexpected(estate.error());
   Endowment endowment{.config = std::move(setup->config),
                       .region = std::move(setup->region),
+                      .estate = std::move(*estate),
+                      .ring = Fd(ipc::kRingDescriptor),
                       .self = setup->worker,
                       .doorbells = std::move(setup->doorbells),
                       .udp_sockets = std::move(setup->listeners)};
@@ -28,7 +32,7 @@ Result<Endowment> take_endowment(ipc::Child& child) {
 Status run() {
   auto child = ipc::Child::start(
       ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart,
-                           ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume});
+                           ipc::Kind::kServe, ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume});
   if (!child) return std::unexpected(child.error());
   auto endowment = take_endowment(*child);
   if (!endowment) return std::unexpected(endowment.error());

@@ -145,7 +145,8 @@ void MessageHandler::put(const Hop& hop) {
     edits_.write(message_.bytes(), sender_.reserve(*hop.connection, bytes));
     sender_.commit(*hop.connection, bytes);
   } else if (hop.awaited.valid()) {
-    edits_.write(message_.bytes(), waiting_.append(hop.awaited, bytes));
+    edits_.write(message_.bytes(), waiting_.reserve(hop.awaited, bytes));
+    waiting_.commit(hop.awaited, bytes);
   } else {
     edits_.write(message_.bytes(), datagrams_.reserve(bytes));
     datagrams_.commit(*hop.socket, hop.flow.remote, bytes);
@@ -240,7 +241,10 @@ void MessageHandler::serve_waiting(Clock::time_point now) {
               config_.trunks[trunk.value].name);
     BlockQueue late;
     waiting_.take(trunk, late);
-    while (const BlockPtr block = late.pop_front()) give_back(trunk, *block);
+    while (BlockPtr block = late.pop_front()) {
+      give_back(trunk, *block);
+      waiting_.dispose(std::move(block));
+    }
   });
 }
 
@@ -257,7 +261,7 @@ void MessageHandler::give_back(TrunkId trunk, const Block& block) {
                          .listener = config_.trunks[trunk.value].listener,
                          .remote = {}};
   sip::Framer framer(block.bytes);
-  std::string_view rest(block.data.get(), block.bytes);
+  std::string_view rest(block.chunk.octets, block.bytes);
   while (!rest.empty()) {
     const sip::Framer::Result frame = framer.next(rest);
     if (frame.outcome == sip::Framer::Outcome::kMessage) give_back(rest.substr(0, frame.length), source);

@@ -12,13 +12,13 @@
 namespace ktrunk::worker {
 namespace {
 
-constexpr unsigned kRingEntries = 1024;
+constexpr std::size_t kIdleBlocksKept = 256;
 constexpr auto kTick = std::chrono::milliseconds(500);
 
 }  // namespace
 
 Result<std::unique_ptr<Process>> Process::create(Endowment endowment, ipc::Channel channel) {
-  auto ring = Ring::create(kRingEntries, Ring::State::kDisabled);
+  auto ring = Ring::attach(std::move(endowment.ring), endowment.estate.ring_parameters());
   if (!ring) return std::unexpected(ring.error());
   std::unique_ptr<Process> process(new Process(std::move(endowment), std::move(channel), std::move(*ring)));
   if (auto status = process->start(); !status) return std::unexpected(status.error());
@@ -31,17 +31,24 @@ Process::Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring
       channel_(std::move(channel)),
       ring_(std::move(ring)),
       connections_(endowment_.region.sizes().max_connections),
-      datagrams_(*ring_),
-      sender_(*ring_, endowment_.region, endowment_.self, endowment_.config.limits.max_queue_bytes),
-      waiting_(endowment_.region.sizes().trunks, endowment_.config.limits.max_queue_bytes),
+      datagrams_(*ring_, endowment_.estate),
+      chunks_(endowment_.estate),
+      blocks_(chunks_, kIdleBlocksKept),
+      sender_(*ring_, endowment_.region, blocks_, endowment_.self, endowment_.config.limits.max_queue_bytes),
+      waiting_(blocks_, endowment_.region.sizes().trunks, endowment_.config.limits.max_queue_bytes),
+      inheritance_(endowment_.estate, chunks_, blocks_, sender_, waiting_),
       handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_) {}
 
 Status Process::start() {
-  auto receiver = Receiver::create(*ring_, stats_, *this);
+  const auto in_use = [this](OperationKind kind) {
+    return [this, kind](unsigned buffer) { return inheritance_.in_use(kind, buffer); };
+  };
+  auto receiver = Receiver::create(*ring_, endowment_.estate, chunks_, stats_, *this, in_use(OperationKind::kReceive));
   if (!receiver) return std::unexpected(receiver.error());
   receiver_ = std::move(*receiver);
   for (auto& [listener, fd] : endowment_.udp_sockets) {
-    if (auto status = datagrams_.add(listener, std::move(fd)); !status) return status;
+    if (auto status = datagrams_.add(listener, std::move(fd), in_use(OperationKind::kDatagrams)); !status)
+      return status;
   }
   now_ = Clock::now();
   arm_channel();
@@ -65,9 +72,11 @@ Status Process::run() {
     stats_.submits.add(ring_->submits() - std::exchange(submits_counted_, ring_->submits()));
     now_ = Clock::now();
     Status status;
-    ring_->for_each_completion([&](Operation operation, int result, unsigned flags) {
-      if (status) status = dispatch(operation, result, flags);
+    const std::uint32_t first = endowment_.estate.first_number();
+    ring_->for_each_completion([&](Operation operation, int result, unsigned flags, std::uint32_t place) {
+      if (status) status = dispatch(operation, result, flags, first + place);
     });
+    receiver_->settle();
     if (!status) return status;
     if (!channel_status_) return channel_status_;
     if (!waiting_.empty()) handler_.serve_waiting(now_);
@@ -79,7 +88,7 @@ Status Process::run() {
   return {};
 }
 
-Status Process::dispatch(Operation operation, int result, unsigned flags) {
+Status Process::dispatch(Operation operation, int result, unsigned flags, std::uint32_t number) {
   switch (operation.kind) {
     case OperationKind::kReceive: {
       Connection* connection = find(operation);
@@ -87,26 +96,21 @@ Status Process::dispatch(Operation operation, int result, unsigned flags) {
         receiver_->discard(result, flags);
         return {};
       }
-      if (const auto bad = receiver_->completed(*connection, result, flags, now_); bad)
+      if (const auto bad = receiver_->completed(*connection, result, flags, number, now_); bad)
         fault(*connection, bad->reason, bad->detail);
       release_if_done(*connection);
       return {};
     }
     case OperationKind::kSend:
-      if (Connection* connection = find(operation); connection != nullptr) on_send(*connection, result);
+      if (Connection* connection = find(operation); connection != nullptr) on_send(*connection, result, number);
       return {};
     case OperationKind::kAlert:
       if (Connection* connection = find(operation); connection != nullptr) on_alert_sent(*connection);
       return {};
     case OperationKind::kDatagrams:
-      datagrams_.received(operation.index, result, flags,
+      datagrams_.received(operation.index, result, flags, number,
                           [this](ListenerId listener, const Address& from, std::string_view octets) {
-                            const sip::Flow source{.transport = config::Transport::kUdp,
-                                                   .connection = {},
-                                                   .trunk = {},
-                                                   .listener = listener,
-                                                   .remote = from};
-                            handler_.handle(octets, source, sip::Carrier::kDatagram);
+                            on_datagram(listener, from, octets);
                           });
       return {};
     case OperationKind::kDatagramSend:
@@ -160,6 +164,9 @@ Status Process::on_packet(ipc::Packet& packet) {
     case ipc::Kind::kStart:
       on_start(packet.as<ipc::Start>());
       return {};
+    case ipc::Kind::kServe:
+      on_serve();
+      return {};
     case ipc::Kind::kClose:
       on_close(packet.as<ipc::Close>());
       return {};
@@ -178,6 +185,12 @@ Status Process::on_packet(ipc::Packet& packet) {
 
 void Process::on_message(Connection& connection, std::string_view message) {
   handler_.handle(message, MessageHandler::flow_of(connection), sip::Carrier::kStream);
+}
+
+void Process::on_datagram(ListenerId listener, const Address& from, std::string_view octets) {
+  const sip::Flow source{
+      .transport = config::Transport::kUdp, .connection = {}, .trunk = {}, .listener = listener, .remote = from};
+  handler_.handle(octets, source, sip::Carrier::kDatagram);
 }
 
 void Process::on_ping(Connection& connection) { handler_.pong(connection); }

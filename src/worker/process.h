@@ -8,9 +8,11 @@
 
 #include "config/config.h"
 #include "ipc/channel.h"
+#include "ipc/estate.h"
 #include "ipc/shared_region.h"
 #include "worker/connection.h"
 #include "worker/datagrams.h"
+#include "worker/inheritance.h"
 #include "worker/message_handler.h"
 #include "worker/receiver.h"
 #include "worker/ring.h"
@@ -22,6 +24,8 @@ namespace ktrunk::worker {
 struct Endowment {
   config::Config config;
   ipc::SharedRegion region;
+  ipc::Estate estate;
+  Fd ring;  // made by the supervisor; its parameters are in the estate
   WorkerIndex self;
   std::array<Fd, ipc::kMaxWorkers> doorbells;  // by worker; our own is waited for, the others are rung
   std::vector<std::pair<ListenerId, Fd>> udp_sockets;
@@ -42,9 +46,10 @@ class Process final : private StreamEvents {
   [[nodiscard]] Status start();
 
   // Completions.
-  [[nodiscard]] Status dispatch(Operation operation, int result, unsigned flags);
+  [[nodiscard]] Status dispatch(Operation operation, int result, unsigned flags, std::uint32_t number);
   [[nodiscard]] Status on_channel();
-  void on_send(Connection& connection, int result);
+  void on_send(Connection& connection, int result, std::uint32_t number);
+  void after_send(Connection& connection, Sender::Sent sent, int error);
   void on_alert_sent(Connection& connection);
   void on_tick();
 
@@ -52,6 +57,7 @@ class Process final : private StreamEvents {
   [[nodiscard]] Status on_packet(ipc::Packet& packet);
   void on_offer(const ipc::Offer& offer, Fd descriptor);
   void on_start(const ipc::Start& start);
+  void on_serve();
   void on_close(const ipc::Close& close);
   [[nodiscard]] Status on_send_control(const ipc::SendControl& order);
   void on_resume(const ipc::Resume& resume);
@@ -79,7 +85,9 @@ class Process final : private StreamEvents {
   void on_message(Connection& connection, std::string_view message) override;
   void on_ping(Connection& connection) override;
   void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) override;
-  void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) override;
+  void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place,
+                    std::uint32_t number) override;
+  void on_datagram(ListenerId listener, const Address& from, std::string_view octets);
 
   Endowment endowment_;
   ipc::WorkerStats& stats_;
@@ -87,8 +95,11 @@ class Process final : private StreamEvents {
   std::unique_ptr<Ring> ring_;
   ConnectionTable connections_;
   Datagrams datagrams_;
+  ChunkStore chunks_;
+  BlockPool blocks_;
   Sender sender_;
   WaitingRoom waiting_;
+  Inheritance inheritance_;
   std::unique_ptr<Receiver> receiver_;
   MessageHandler handler_;
   Clock::time_point now_{};

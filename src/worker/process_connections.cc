@@ -29,11 +29,43 @@ void Process::on_offer(const ipc::Offer& offer, Fd descriptor) {
                                        endowment_.region.slot(offer.connection.slot),
                                        endowment_.config.limits.max_message_bytes);
   tell(ipc::Held{.connection = offer.connection});
+  after_send(*place, sender_.adopt(*place, now_), EPIPE);
 }
 
+// A predecessor may have left something of it.
 void Process::on_start(const ipc::Start& start) {
   Connection* connection = find(Operation::on(OperationKind::kReceive, start.connection));
-  if (connection != nullptr && connection->phase == Connection::Phase::kServing) receiver_->start(*connection);
+  if (connection == nullptr || connection->phase != Connection::Phase::kServing) return;
+  if (std::exchange(connection->started, true)) return;
+  connection->partial = inheritance_.take_partial(connection->id);
+  connection->partial_since = now_;
+  connection->control.take_over(start.unanswered, now_);
+  connection->inheriting = true;
+  std::optional<StreamFault> bad;
+  for (ipc::Inherited* completion : inheritance_.take_receives(connection->id)) {
+    if (!bad) bad = receiver_->inherited(*connection, *completion, now_);
+    completion->done.store(1, std::memory_order_release);
+    receiver_->discard(completion->result, completion->flags);
+  }
+  if (!bad) bad = receiver_->inherited_partial(*connection, now_);
+  connection->inheriting = false;
+  receiver_->settle();
+  if (bad) return fault(*connection, bad->reason, bad->detail);
+  receiver_->start_if_idle(*connection);
+}
+
+void Process::on_serve() {
+  for (const ipc::Inherited* completion : inheritance_.take_orphans())
+    receiver_->discard(completion->result, completion->flags);
+  sender_.give_up_orphans();
+  for (ipc::Inherited* completion : inheritance_.take_datagrams()) {
+    datagrams_.inherited(Operation::unpack(completion->user_data).index, *completion,
+                         [this](ListenerId listener, const Address& from, std::string_view octets) {
+                           on_datagram(listener, from, octets);
+                         });
+    completion->done.store(1, std::memory_order_release);
+  }
+  datagrams_.begin();
 }
 
 Status Process::on_send_control(const ipc::SendControl& order) {
@@ -57,19 +89,24 @@ void Process::on_resume(const ipc::Resume& resume) {
   if (const auto bad = receiver_->answered(*connection, now_); bad) fault(*connection, bad->reason, bad->detail);
 }
 
-void Process::on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) {
+// In pieces; each says by its number whether the supervisor has it from a predecessor already.
+void Process::on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place,
+                           std::uint32_t number) {
+  const std::uint64_t told = connection.inheriting ? connection.slot->octets_number.load(std::memory_order_acquire) : 0;
   ipc::HandshakeOctets message{.connection = connection.id, .octets = {}};
+  message.number = ipc::HandshakeOctets::first_piece(number);
   do {
     const std::size_t bytes = std::min(octets.size(), message.octets.size());
     std::memcpy(message.octets.data(), octets.data(), bytes);
     octets.remove_prefix(bytes);
     message.bytes = static_cast<std::uint16_t>(bytes);
     message.place = octets.empty() ? place : ControlRecords::Place::kMore;
-    tell(message);
+    if (message.number > told) tell(message);
+    ++message.number;
   } while (!octets.empty());
 }
 
-void Process::on_send(Connection& connection, int result) {
+void Process::on_send(Connection& connection, int result, std::uint32_t number) {
   if (is_of_receiving(connection, result) && connection.errors_of_receiving++ < kMostErrorsOfReceiving) {
     read_error(connection);
     // A record that does not decrypt stays where it is: its home worker meets it too, and judges, for it may stand
@@ -79,12 +116,15 @@ void Process::on_send(Connection& connection, int result) {
     result = -EAGAIN;  // nothing has gone: once more
   }
   if (result > 0) connection.errors_of_receiving = 0;
-  const Sender::Sent sent = sender_.completed(connection, result, now_);
+  after_send(connection, sender_.completed(connection, result, number, now_), result < 0 ? -result : EPIPE);
+}
+
+void Process::after_send(Connection& connection, Sender::Sent sent, int error) {
   if (sent == Sender::Sent::kHolding) tell(ipc::ControlSent{.connection = connection.id});
   if (sent == Sender::Sent::kFailed && connection.phase < Connection::Phase::kReleasing) {
     keep_unsent(connection);
     sender_.abandon(connection);
-    fault(connection, ipc::FaultReason::kReset, result < 0 ? -result : EPIPE);
+    fault(connection, ipc::FaultReason::kReset, error);
   }
   proceed_closing(connection);
 }
@@ -184,6 +224,7 @@ void Process::release_if_done(Connection& connection) {
   keep_unsent(connection);
   sender_.abandon(connection);
   sender_.forget(connection);
+  receiver_->forget(connection);
   connections_[id.slot.value].reset();
   tell(ipc::Released{.connection = id});
 }

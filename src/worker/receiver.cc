@@ -9,13 +9,19 @@ namespace ktrunk::worker {
 namespace {
 
 constexpr std::uint16_t kStreamBuffers = 1;  // buffer group
-constexpr unsigned kBufferCount = 128;
 // One record's data, behind what io_uring puts before it.
-constexpr std::size_t kBufferBytes = sizeof(io_uring_recvmsg_out) + ktls::kControlBytes + ipc::kRecordBytes;
+static_assert(sizeof(io_uring_recvmsg_out) + ktls::kControlBytes + ipc::kRecordBytes <=
+              ipc::Estate::kStreamBufferBytes);
 // recvmsg gives the data of several short records at once, and does not say of how many. They are counted as records of
 // so many octets: SIP messages are longer as a rule, and 2^23, the usual limit, leaves room for 2.8 times as many (RFC
 // 8446 5.5).
 constexpr std::size_t kMergedRecordBytes = 512;
+
+// A predecessor has told the supervisor of all of these octets of a handshake record.
+bool has_passed_on(const Connection& connection, std::string_view octets, std::uint32_t number) {
+  return connection.slot->octets_number.load(std::memory_order_acquire) >=
+         ipc::HandshakeOctets::last_piece(number, octets.size());
+}
 
 }  // namespace
 
@@ -25,16 +31,20 @@ void read_error(const Connection& connection) {
   (void)::getsockopt(connection.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
 }
 
-Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events) {
-  auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, stats, events));
-  auto buffers = ring.add_buffers(kStreamBuffers, kBufferCount, kBufferBytes);
+Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks,
+                                                   ipc::WorkerStats& stats, StreamEvents& events,
+                                                   const std::function<bool(unsigned)>& in_use) {
+  auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, estate, chunks, stats, events));
+  auto buffers = ring.add_buffers(kStreamBuffers, ipc::Estate::kStreamBuffers, ipc::Estate::kStreamBufferBytes,
+                                  estate.stream_buffers(), in_use);
   if (!buffers) return std::unexpected(buffers.error());
   receiver->buffers_ = *buffers;
   return receiver;
 }
 
-Receiver::Receiver(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events)
-    : ring_(ring), stats_(stats), events_(events) {
+Receiver::Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats,
+                   StreamEvents& events)
+    : estate_(estate), partials_(chunks), ring_(ring), stats_(stats), events_(events) {
   shape_.msg_controllen = ktls::kControlBytes;
 }
 
@@ -59,7 +69,7 @@ void Receiver::discard(int, unsigned flags) {
   if ((flags & IORING_CQE_F_BUFFER) != 0) buffers_->recycle(flags >> IORING_CQE_BUFFER_SHIFT);
 }
 
-std::optional<StreamFault> Receiver::completed(Connection& connection, int result, unsigned flags,
+std::optional<StreamFault> Receiver::completed(Connection& connection, int result, unsigned flags, std::uint32_t number,
                                                Clock::time_point now) {
   if ((flags & IORING_CQE_F_MORE) == 0) {
     connection.receiving = false;
@@ -69,7 +79,8 @@ std::optional<StreamFault> Receiver::completed(Connection& connection, int resul
   if (result >= 0) {
     const unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
     if (connection.phase < Connection::Phase::kReleasing && !connection.faulted)
-      fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(result)}, now);
+      fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(result)},
+                          {.number = number, .skip = 0, .now = now});
     buffers_->recycle(buffer);
   } else if (connection.info().record_layer == ipc::RecordLayerKind::kKernel) {
     fault = connection.control.failed(-result);
@@ -80,6 +91,21 @@ std::optional<StreamFault> Receiver::completed(Connection& connection, int resul
   // record, or a handshake record that has been answered before the kernel could tell that it had stopped.
   if (!fault) start_if_idle(connection);
   return connection.faulted ? std::nullopt : fault;
+}
+
+std::optional<StreamFault> Receiver::inherited(Connection& connection, const ipc::Inherited& completion,
+                                               Clock::time_point now) {
+  const unsigned buffer = completion.flags >> IORING_CQE_BUFFER_SHIFT;
+  std::optional<StreamFault> fault;
+  if (!connection.faulted)
+    fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(completion.result)},
+                        {.number = completion.number, .skip = completion.skip, .now = now});
+  return fault;
+}
+
+std::optional<StreamFault> Receiver::inherited_partial(Connection& connection, Clock::time_point now) {
+  if (!connection.partial.valid() || connection.faulted) return std::nullopt;
+  return take_partial(connection, now);
 }
 
 void Receiver::start_if_idle(Connection& connection) {
@@ -96,7 +122,7 @@ std::optional<StreamFault> Receiver::answered(Connection& connection, Clock::tim
 }
 
 std::optional<StreamFault> Receiver::take_record(Connection& connection, std::span<char> buffer,
-                                                 Clock::time_point now) {
+                                                 const Arrival& arrival) {
   io_uring_recvmsg_out* out = io_uring_recvmsg_validate(buffer.data(), static_cast<int>(buffer.size()), &shape_);
   if (out == nullptr) return StreamFault{ipc::FaultReason::kBadRecord};
   const std::string_view payload(static_cast<const char*>(io_uring_recvmsg_payload(out, &shape_)),
@@ -120,77 +146,102 @@ std::optional<StreamFault> Receiver::take_record(Connection& connection, std::sp
   if (type != ktls::RecordType::kApplicationData) {
     const bool whole = (out->flags & MSG_EOR) != 0;
     return take_control(connection, type, payload,
-                        whole ? ControlRecords::Place::kEndOfRecord : ControlRecords::Place::kMore, now);
+                        whole ? ControlRecords::Place::kEndOfRecord : ControlRecords::Place::kMore, arrival);
   }
   if (payload.empty()) return connection.control.empty_data();
   connection.control.data();
-  return take_data(connection, payload, now);
+  return take_data(connection, payload, arrival);
 }
 
 std::optional<StreamFault> Receiver::take_control(Connection& connection, ktls::RecordType type,
                                                   std::string_view octets, ControlRecords::Place place,
-                                                  Clock::time_point now) {
+                                                  const Arrival& arrival) {
   ControlRecords& control = connection.control;
   if (place == ControlRecords::Place::kEndOfRecord) stats_.control_records.add();
   if (type == ktls::RecordType::kAlert) {
     const bool warned = control.warned();
-    auto fault = control.alert(octets, place, connection.info().tls_version, now);
+    auto fault = control.alert(octets, place, connection.info().tls_version, arrival.now);
     if (!warned && control.warned())
       log::debug("{}: a warning alert, passed over like those that may follow", connection.info().peer.text());
     return fault;
   }
   if (type != ktls::RecordType::kHandshake)
     return StreamFault{ipc::FaultReason::kUnexpectedRecord, static_cast<int>(type)};
-  if (auto fault = control.handshake(octets, place, now); fault) return fault;
-  events_.on_handshake(connection, octets, place);
+  if (connection.inheriting && has_passed_on(connection, octets, arrival.number)) return std::nullopt;
+  if (auto fault = control.handshake(octets, place, arrival.now); fault) return fault;
+  events_.on_handshake(connection, octets, place, arrival.number);
   if (control.unanswered()) stop(connection);
   return std::nullopt;
 }
 
-std::optional<StreamFault> Receiver::take_data(Connection& connection, std::string_view octets, Clock::time_point now) {
-  std::optional<StreamFault> fault;
-  std::vector<char>& partial = connection.partial;
-  if (partial.empty()) {
-    const std::size_t consumed = take_messages(connection, octets, fault);
-    if (fault) return fault;
-    if (consumed < octets.size()) {
-      partial.assign(octets.begin() + static_cast<std::ptrdiff_t>(consumed), octets.end());
-      connection.partial_since = now;
-    }
+std::optional<StreamFault> Receiver::take_data(Connection& connection, std::string_view octets,
+                                               const Arrival& arrival) {
+  ipc::Hand& hand = estate_.hand();
+  const bool appended = Partials::has_those_of(connection, arrival.number);
+  if (!appended && Partials::octets(connection).empty()) {
+    // Where they lie.
+    partials_.drop(connection);
+    hand.partial.store(0, std::memory_order_release);
+    hand.place.store(estate_.place_of(octets.data()), std::memory_order_release);
+    const std::uint64_t number = std::uint64_t{arrival.number} << 32;
+    hand.progress.store(number | arrival.skip, std::memory_order_release);
+    std::uint32_t consumed = arrival.skip;
+    const auto fault = take_messages(connection, octets, arrival.skip, [&](std::uint32_t end) {
+      hand.progress.store(number | end, std::memory_order_release);
+      consumed = end;
+    });
+    if (fault || consumed == octets.size()) return fault;
+    connection.partial_since = arrival.now;
+    if (!partials_.append(connection, octets.substr(consumed), arrival.number))
+      return StreamFault{ipc::FaultReason::kPartialMessage};
     return std::nullopt;
   }
-  partial.insert(partial.end(), octets.begin(), octets.end());
-  const std::size_t consumed = take_messages(connection, {partial.data(), partial.size()}, fault);
-  if (fault || consumed == 0) return fault;
-  partial.erase(partial.begin(), partial.begin() + static_cast<std::ptrdiff_t>(consumed));
-  connection.partial_since = now;
-  if (partial.empty()) std::vector<char>().swap(partial);  // an idle connection keeps nothing
-  return std::nullopt;
+  if (!appended && !partials_.append(connection, octets.substr(arrival.skip), arrival.number))
+    return StreamFault{ipc::FaultReason::kPartialMessage};
+  return take_partial(connection, arrival.now);
 }
 
-std::size_t Receiver::take_messages(Connection& connection, std::string_view octets,
-                                    std::optional<StreamFault>& fault) {
-  std::size_t consumed = 0;
+std::optional<StreamFault> Receiver::take_partial(Connection& connection, Clock::time_point now) {
+  ipc::Hand& hand = estate_.hand();
+  const std::uint32_t begin = Partials::dealt_with(connection);
+  const std::string_view all(connection.partial.octets, connection.partial.head->extent().octets);
+  hand.partial.store(connection.partial.number + 1, std::memory_order_release);
+  hand.place.store(estate_.place_of(all.data()), std::memory_order_release);
+  return take_messages(connection, all, begin, [&](std::uint32_t end) {
+    connection.partial_since = now;
+    partials_.deal_with(connection, end);
+  });
+}
+
+template <typename Done>
+std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::string_view octets, std::uint32_t begin,
+                                                   Done&& done) {
+  ipc::Hand& hand = estate_.hand();
+  hand.connection.store(ipc::Chunk::pack(connection.id), std::memory_order_release);
   for (;;) {
-    const std::string_view rest = octets.substr(consumed);
+    const std::string_view rest = octets.substr(begin);
     const sip::Framer::Result frame = connection.framer.next(rest);
+    if (frame.outcome == sip::Framer::Outcome::kNeedMore) return std::nullopt;
+    const auto end = begin + static_cast<std::uint32_t>(frame.length);
+    hand.message.store(std::uint64_t{end} << 32 | frame.length, std::memory_order_release);
     switch (frame.outcome) {
-      case sip::Framer::Outcome::kNeedMore:
-        return consumed;
       case sip::Framer::Outcome::kMessage:
         events_.on_message(connection, rest.substr(0, frame.length));
         break;
       case sip::Framer::Outcome::kPing:
         events_.on_ping(connection);
         break;
-      case sip::Framer::Outcome::kSkip:
-        break;
       case sip::Framer::Outcome::kMalformed:
         events_.on_malformed(connection, rest.substr(0, frame.length), frame.status, frame.reason);
-        fault = StreamFault{ipc::FaultReason::kBadFraming};
-        return consumed;
+        hand.message.store(0, std::memory_order_release);
+        return StreamFault{ipc::FaultReason::kBadFraming};
+      case sip::Framer::Outcome::kSkip:
+      case sip::Framer::Outcome::kNeedMore:
+        break;
     }
-    consumed += frame.length;
+    done(end);
+    hand.message.store(0, std::memory_order_release);
+    begin = end;
   }
 }
 

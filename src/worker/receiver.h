@@ -5,15 +5,18 @@
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/result.h"
+#include "ipc/estate.h"
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
 #include "worker/connection.h"
+#include "worker/partial.h"
 #include "worker/ring.h"
 
 namespace ktrunk::worker {
@@ -30,8 +33,9 @@ class StreamEvents {
   // answer; perhaps empty. The receiver says kBadFraming after this.
   virtual void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) = 0;
   // Octets of a handshake record, for the handshake process. After the last ones of a record nothing is received (but
-  // what the kernel has handed over already) until answered().
-  virtual void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place) = 0;
+  // what the kernel has handed over already) until answered(). number: the completion's.
+  virtual void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place,
+                            std::uint32_t number) = 0;
 };
 
 // Reads the error off the socket that a record which does not decrypt has left there (net/tls/tls_sw.c, tls_err_abort).
@@ -40,14 +44,27 @@ void read_error(const Connection& connection);
 
 class Receiver {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, ipc::WorkerStats& stats,
-                                                                StreamEvents& events);
+  // in_use: buffers that predecessors' completions lie in.
+  [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, const ipc::Estate& estate,
+                                                                ChunkStore& chunks, ipc::WorkerStats& stats,
+                                                                StreamEvents& events,
+                                                                const std::function<bool(unsigned buffer)>& in_use);
 
-  // Arms the connection's multishot receive; it stays armed until an error, the end, a handshake record, or stop().
-  void start(Connection& connection);
-  // A receive's completion. A fault is reported once; nothing is received after it.
+  // Arms the connection's multishot receive, unless it is armed, or something is to be answered first; it stays armed
+  // until an error, the end, a handshake record, or stop().
+  void start_if_idle(Connection& connection);
+  // A receive's completion, by its number (ipc/estate.h). A fault is reported once; nothing is received after it.
   [[nodiscard]] std::optional<StreamFault> completed(Connection& connection, int result, unsigned flags,
+                                                     std::uint32_t number, Clock::time_point now);
+  // One that a predecessor had not dealt with, but for the first `skip` octets of its data; before start_if_idle().
+  [[nodiscard]] std::optional<StreamFault> inherited(Connection& connection, const ipc::Inherited& completion,
                                                      Clock::time_point now);
+  // Messages that a predecessor had received and not dealt with; after those completions.
+  [[nodiscard]] std::optional<StreamFault> inherited_partial(Connection& connection, Clock::time_point now);
+  // All completions so far have been marked as seen.
+  void settle() { partials_.settle(); }
+  // The connection goes away, and what there is of a message with it.
+  void forget(Connection& connection) { partials_.drop(connection); }
   // A handshake record has been answered: receives again, also what did not decrypt; or raises the fault that was
   // withheld for it.
   [[nodiscard]] std::optional<StreamFault> answered(Connection& connection, Clock::time_point now);
@@ -57,15 +74,27 @@ class Receiver {
   void stop(Connection& connection);
 
  private:
-  Receiver(Ring& ring, ipc::WorkerStats& stats, StreamEvents& events);
-  void start_if_idle(Connection& connection);
-  std::optional<StreamFault> take_record(Connection& connection, std::span<char> buffer, Clock::time_point now);
-  std::optional<StreamFault> take_data(Connection& connection, std::string_view octets, Clock::time_point now);
+  Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats, StreamEvents& events);
+  void start(Connection& connection);
+  // What a completion brought.
+  struct Arrival {
+    std::uint32_t number;  // the completion's
+    std::uint32_t skip;    // octets of its data that a predecessor has dealt with
+    Clock::time_point now;
+  };
+  std::optional<StreamFault> take_record(Connection& connection, std::span<char> buffer, const Arrival& arrival);
+  std::optional<StreamFault> take_data(Connection& connection, std::string_view octets, const Arrival& arrival);
+  std::optional<StreamFault> take_partial(Connection& connection, Clock::time_point now);
   std::optional<StreamFault> take_control(Connection& connection, ktls::RecordType type, std::string_view octets,
-                                          ControlRecords::Place place, Clock::time_point now);
-  // Hands on the whole messages at the front of `octets`; returns how much was consumed, or the fault.
-  std::size_t take_messages(Connection& connection, std::string_view octets, std::optional<StreamFault>& fault);
+                                          ControlRecords::Place place, const Arrival& arrival);
+  // Hands on the whole messages of `octets` from `begin` on, each named in the hand before; done(end) is called behind
+  // each. Returns the fault, if there is one.
+  template <typename Done>
+  std::optional<StreamFault> take_messages(Connection& connection, std::string_view octets, std::uint32_t begin,
+                                           Done&& done);
 
+  const ipc::Estate& estate_;
+  Partials partials_;
   Ring& ring_;
   ipc::WorkerStats& stats_;
   StreamEvents& events_;

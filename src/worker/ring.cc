@@ -21,6 +21,18 @@ Result<std::unique_ptr<Ring>> Ring::create(unsigned entries, State state) {
   return ring;
 }
 
+Result<std::unique_ptr<Ring>> Ring::attach(Fd fd, const io_uring_params& parameters) {
+  auto ring = std::unique_ptr<Ring>(new Ring);
+  io_uring_params copy = parameters;
+  if (const int error = io_uring_queue_mmap(fd.get(), &copy, &ring->ring_); error < 0)
+    return fail_errno(-error, "map the io_uring that the supervisor made");
+  (void)fd.release();
+  ring->initialised_ = true;
+  ring->ring_.features = parameters.features;
+  for (unsigned i = 0; i < parameters.sq_entries; ++i) ring->ring_.sq.array[i] = i;  // newer liburings expect it so
+  return ring;
+}
+
 Ring::~Ring() {
   if (initialised_) io_uring_queue_exit(&ring_);
 }
@@ -64,14 +76,15 @@ Status Ring::submit_and_wait() {
   return fail_errno(-result, "wait on the io_uring");
 }
 
-Result<BufferRing*> Ring::add_buffers(std::uint16_t group, unsigned count, std::size_t buffer_bytes) {
+Result<BufferRing*> Ring::add_buffers(std::uint16_t group, unsigned count, std::size_t buffer_bytes,
+                                      std::span<std::byte> memory, const std::function<bool(unsigned)>& in_use) {
   auto buffers = std::unique_ptr<BufferRing>(new BufferRing);
   const std::size_t entries_bytes = (count * sizeof(io_uring_buf) + 4095) / 4096 * 4096;
-  buffers->mapped_bytes_ = entries_bytes + count * buffer_bytes;
+  buffers->mapped_bytes_ = entries_bytes + (memory.empty() ? count * buffer_bytes : 0);
   void* base = ::mmap(nullptr, buffers->mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return fail_errno(errno, "map receive buffers");
   buffers->entries_ = static_cast<io_uring_buf_ring*>(base);
-  buffers->memory_ = static_cast<char*>(base) + entries_bytes;
+  buffers->memory_ = memory.empty() ? static_cast<char*>(base) + entries_bytes : reinterpret_cast<char*>(memory.data());
   buffers->buffer_bytes_ = buffer_bytes;
   buffers->count_ = count;
   buffers->group_ = group;
@@ -82,7 +95,9 @@ Result<BufferRing*> Ring::add_buffers(std::uint16_t group, unsigned count, std::
   if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error < 0)
     return fail_errno(-error, "register receive buffers");
   io_uring_buf_ring_init(buffers->entries_);
-  for (unsigned buffer = 0; buffer < count; ++buffer) buffers->recycle(buffer);
+  for (unsigned buffer = 0; buffer < count; ++buffer) {
+    if (!in_use(buffer)) buffers->recycle(buffer);
+  }
   buffers_.push_back(std::move(buffers));
   return buffers_.back().get();
 }

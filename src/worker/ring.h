@@ -6,10 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "worker/operation.h"
 
@@ -46,13 +48,19 @@ class Ring {
   };
   // entries: submissions that may be prepared between two waits; more are submitted early, none is lost.
   [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries, State state = State::kEnabled);
+  // One that the supervisor has made (ipc/worker_ring.h): disabled, and this process is its first user. Takes the
+  // descriptor over.
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> attach(Fd fd, const io_uring_params& parameters);
   ~Ring();
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
   // A group of buffers for multishot receives; it lives as long as the ring. count is a power of two. Not after
-  // enable().
-  [[nodiscard]] Result<BufferRing*> add_buffers(std::uint16_t group, unsigned count, std::size_t buffer_bytes);
+  // enable(). memory: for all of them, longer-lived than the ring; the group's own when it is empty. The kernel gets
+  // none of those for which `in_use` holds, before they are recycled.
+  [[nodiscard]] Result<BufferRing*> add_buffers(
+      std::uint16_t group, unsigned count, std::size_t buffer_bytes, std::span<std::byte> memory = {},
+      const std::function<bool(unsigned buffer)>& in_use = [](unsigned) { return false; });
 
   // On a disabled ring: from now on these operations can be submitted, and no others for ever; nothing more can be
   // registered (IORING_REGISTER_RESTRICTIONS). The calling thread is the one that submits.
@@ -65,16 +73,15 @@ class Ring {
   // signal interrupted the wait.
   [[nodiscard]] Status submit_and_wait();
 
-  // Calls handle(Operation, result, flags) for the completions that are there, without a system call.
+  // Calls handle(Operation, result, flags, place) for the completions that are there, without a system call. place
+  // counts the ring's completions from 0. A completion is marked as seen when handle() is through with it: if the
+  // process dies before that, it is still there for others to see.
   template <typename Handle>
   void for_each_completion(Handle&& handle) {
     io_uring_cqe* cqe = nullptr;
     while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
-      const Operation operation = Operation::unpack(cqe->user_data);
-      const int result = cqe->res;
-      const unsigned flags = cqe->flags;
+      handle(Operation::unpack(cqe->user_data), cqe->res, cqe->flags, *ring_.cq.khead);
       io_uring_cqe_seen(&ring_, cqe);
-      handle(operation, result, flags);
     }
   }
 

@@ -7,8 +7,6 @@
 namespace ktrunk::worker {
 namespace {
 
-constexpr std::size_t kIdleBlocksKept = 256;
-
 // A send that is not one record needs the connection to itself; so does the last record under its keys.
 bool needs_gate(const Connection& connection, const Block& block) {
   return connection.info().record_layer == ipc::RecordLayerKind::kNone || block.bytes > ipc::kRecordBytes ||
@@ -17,35 +15,38 @@ bool needs_gate(const Connection& connection, const Block& block) {
 
 }  // namespace
 
-Sender::Sender(Ring& ring, const ipc::SharedRegion& region, WorkerIndex self, std::size_t max_queue_bytes)
+Sender::Sender(Ring& ring, const ipc::SharedRegion& region, BlockPool& pool, WorkerIndex self,
+               std::size_t max_queue_bytes)
     : ring_(ring),
       region_(region),
       self_(self),
       stats_(region.worker(self)),
       max_queue_bytes_(max_queue_bytes),
-      pool_(kIdleBlocksKept) {}
+      pool_(pool) {}
 
 char* Sender::reserve(Connection& connection, std::size_t bytes) {
   BlockQueue& queue = connection.queue;
   // The block in flight is the kernel's; any other tail with room takes the message.
   const bool taken = connection.head_in_flight() && queue.back() == queue.front();
-  if (queue.empty() || taken || queue.back()->room() < bytes) queue.push_back(pool_.take(bytes));
+  if (queue.empty() || taken || queue.back()->room() < bytes)
+    queue.push_back(pool_.take(ipc::Chunk::pack(connection.id), bytes));
   Block& block = *queue.back();
-  return block.data.get() + block.bytes;
+  return block.chunk.octets + block.bytes;
 }
 
 void Sender::commit(Connection& connection, std::size_t bytes) {
-  Block& block = *connection.queue.back();
-  block.bytes += bytes;
-  ++block.messages;
+  connection.queue.back()->grow(bytes);
   connection.queued_bytes += bytes;
   mark_dirty(connection);
 }
 
 void Sender::put_control(Connection& connection, const ipc::SendControl& order) {
-  auto block = std::make_unique<Block>();
-  block->control = std::make_unique<ControlRecord>(order);
-  block->bytes = block->capacity = block->control->message.bytes();
+  if (order.after == ipc::SendControl::After::kHoldSends && std::exchange(connection.has_key_update, false)) return;
+  BlockPtr block = pool_.take(order);
+  if (block == nullptr) {
+    connection.overflowed = true;
+    return;
+  }
   connection.queued_bytes += block->bytes;
   connection.queue.push_back(std::move(block));
   mark_dirty(connection);
@@ -95,18 +96,19 @@ void Sender::start(Connection& connection, Clock::time_point now) {
 
 void Sender::submit(Connection& connection) {
   const Block& block = *connection.queue.front();
+  block.chunk.head->submitted.store(1, std::memory_order_release);
   io_uring_sqe* sqe = ring_.prepare(Operation::on(OperationKind::kSend, connection.id));
   ++connection.operations;
   if (block.control != nullptr) {
-    io_uring_prep_sendmsg(sqe, connection.fd.get(), block.control->message.header(), MSG_NOSIGNAL);
+    io_uring_prep_sendmsg(sqe, connection.fd.get(), block.control->header(), MSG_NOSIGNAL);
     return;
   }
   // One record or one relay packet at a time, also of a longer message.
   const std::size_t bytes = std::min(block.bytes - connection.sent_of_head, ipc::kRecordBytes);
-  io_uring_prep_send(sqe, connection.fd.get(), block.data.get() + connection.sent_of_head, bytes, MSG_NOSIGNAL);
+  io_uring_prep_send(sqe, connection.fd.get(), block.chunk.octets + connection.sent_of_head, bytes, MSG_NOSIGNAL);
 }
 
-Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_point now) {
+Sender::Sent Sender::completed(Connection& connection, int result, std::uint32_t number, Clock::time_point now) {
   --connection.operations;
   Block& block = *connection.queue.front();
   if (result == -EINTR || result == -EAGAIN) {  // nothing has gone
@@ -125,6 +127,8 @@ Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_p
     return Sent::kFailed;
   }
   connection.sent_of_head += sent;
+  block.chunk.head->set(
+      ipc::Chunk::Progress{.octets = static_cast<std::uint32_t>(connection.sent_of_head), .number = number});
   connection.queued_bytes -= sent;
   connection.sending_since = now;
   count_sent(connection, block, sent);
@@ -132,18 +136,22 @@ Sender::Sent Sender::completed(Connection& connection, int result, Clock::time_p
     submit(connection);
     return Sent::kGoingOn;
   }
-  BlockPtr gone = connection.queue.pop_front();
-  connection.sent_of_head = 0;
-  if (gone->holds_sends()) {
+  if (block.holds_sends()) {
+    // It stays at the head, for a successor to see, until resume().
     stats_.key_updates_sent.add();
     connection.sending = Connection::Sending::kHolding;
     return Sent::kHolding;
   }
+  pop(connection);
   let_go(connection);
-  pool_.give_back(std::move(gone));
   if (connection.queue.empty()) return Sent::kAllGone;
   mark_dirty(connection);
   return Sent::kGoingOn;
+}
+
+void Sender::pop(Connection& connection) {
+  pool_.give_back(connection.queue.pop_front());
+  connection.sent_of_head = 0;
 }
 
 void Sender::count_sent(const Connection& connection, const Block& block, std::size_t bytes) {
@@ -169,6 +177,7 @@ void Sender::let_go(Connection& connection) {
 
 void Sender::resume(Connection& connection) {
   if (connection.sending != Connection::Sending::kHolding) return;
+  pop(connection);
   let_go(connection);
   if (!connection.queue.empty()) mark_dirty(connection);
 }
@@ -201,8 +210,10 @@ void Sender::take_unsent(Connection& connection, BlockQueue& kept) {
 }
 
 void Sender::put_unsent(Connection& connection, BlockQueue& kept) {
-  for (const Block* block = kept.front(); block != nullptr; block = block->next.get())
+  for (const Block* block = kept.front(); block != nullptr; block = block->next.get()) {
+    block->chunk.head->owner.store(ipc::Chunk::pack(connection.id), std::memory_order_release);
     connection.queued_bytes += block->bytes;
+  }
   connection.queue.push_back_all(kept);
   mark_dirty(connection);
 }
@@ -217,7 +228,8 @@ void Sender::abandon(Connection& connection) {
 }
 
 void Sender::drop_control(Connection& connection) {
-  Block* before = connection.head_in_flight() ? connection.queue.front() : nullptr;
+  const bool head_stays = connection.head_in_flight() || connection.sending == Connection::Sending::kHolding;
+  Block* before = head_stays ? connection.queue.front() : nullptr;
   for (;;) {
     Block* block = before == nullptr ? connection.queue.front() : before->next.get();
     if (block == nullptr) return;
@@ -235,6 +247,73 @@ void Sender::drop_control(Connection& connection) {
 void Sender::forget(const Connection& connection) {
   std::erase(dirty_, &connection);
   std::erase(waiting_, &connection);
+}
+
+void Sender::inherit(ConnectionId connection, BlockPtr block) { inherited_[connection].push_back(std::move(block)); }
+
+// A send of which there is no completion has not happened (ipc/worker_ring.h).
+void Sender::inherited_completion(ConnectionId connection, int result, std::uint32_t number) {
+  const auto found = inherited_.find(connection);
+  if (found == inherited_.end() || result <= 0) return;
+  Block& block = *found->second.front();
+  ipc::Chunk& head = *block.chunk.head;
+  const ipc::Chunk::Progress before = head.progress();
+  // The predecessor had come so far with it: the completion was this block's, or that of one which is gone since.
+  if (head.submitted.load(std::memory_order_acquire) == 0 || (before.octets != 0 && before.number == number)) return;
+  head.set(ipc::Chunk::Progress{.octets = before.octets + static_cast<std::uint32_t>(result), .number = number});
+  if (head.progress().octets < block.bytes || block.holds_sends()) return;
+  pool_.give_back(std::move(found->second.front()));
+  found->second.pop_front();
+  if (found->second.empty()) inherited_.erase(found);
+}
+
+Sender::Sent Sender::adopt(Connection& connection, Clock::time_point now) {
+  ipc::SendGate& gate = connection.slot->gate;
+  if (const auto found = inherited_.find(connection.id); found != inherited_.end()) {
+    for (BlockPtr& block : found->second) {
+      block->chunk.head->submitted.store(0, std::memory_order_release);
+      if (block->holds_sends()) connection.has_key_update = true;
+      connection.queued_bytes += block->bytes;
+      connection.queue.push_back(std::move(block));
+    }
+    inherited_.erase(found);
+  }
+  const auto sent_of_first = [&] {
+    return connection.queue.empty() ? 0 : std::size_t{connection.queue.front()->chunk.head->progress().octets};
+  };
+  // Gone, and the predecessor died before it could give the chunk back.
+  while (!connection.queue.empty() && sent_of_first() >= connection.queue.front()->bytes &&
+         !connection.queue.front()->holds_sends()) {
+    connection.queued_bytes -= connection.queue.front()->bytes;
+    pop(connection);
+  }
+  const std::size_t sent = sent_of_first();
+  if (sent == 0) {
+    rings_ |= gate.let_go(self_);
+    if (!connection.queue.empty()) mark_dirty(connection);
+    return Sent::kGoingOn;
+  }
+  // In the middle of something that nobody else may interrupt: the gate is still this place's.
+  Block& head = *connection.queue.front();
+  connection.queued_bytes -= sent;
+  if (!gate.owned_by_worker(self_)) return Sent::kFailed;
+  connection.gate_held = true;
+  connection.sending_since = now;
+  if (sent >= head.bytes) {
+    connection.sending = Connection::Sending::kHolding;
+    return Sent::kHolding;
+  }
+  connection.sending = Connection::Sending::kInFlight;
+  connection.sent_of_head = sent;
+  submit(connection);
+  return Sent::kGoingOn;
+}
+
+void Sender::give_up_orphans() {
+  for (auto& [connection, blocks] : inherited_) {
+    for (BlockPtr& block : blocks) pool_.give_back(std::move(block));
+  }
+  inherited_.clear();
 }
 
 }  // namespace ktrunk::worker

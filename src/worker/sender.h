@@ -8,6 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -20,18 +22,19 @@ namespace ktrunk::worker {
 
 class Sender {
  public:
-  Sender(Ring& ring, const ipc::SharedRegion& region, WorkerIndex self, std::size_t max_queue_bytes);
+  Sender(Ring& ring, const ipc::SharedRegion& region, BlockPool& pool, WorkerIndex self, std::size_t max_queue_bytes);
 
   // True when `bytes` more may be queued for the connection.
-  [[nodiscard]] bool has_room(const Connection& connection, std::size_t bytes) const {
-    return connection.queued_bytes + bytes <= max_queue_bytes_;
+  [[nodiscard]] bool has_room(const Connection& connection, std::size_t bytes) {
+    return connection.queued_bytes + bytes <= max_queue_bytes_ && pool_.has_room(bytes);
   }
   // The same for a response. There is no one to be told that it did not fit, so it may go beyond the bound that holds
   // for requests, which keeps a peer whole that is only slow; the bound's double is the end.
-  [[nodiscard]] bool has_room_for_response(const Connection& connection, std::size_t bytes) const {
-    return connection.queued_bytes + bytes <= 2 * max_queue_bytes_;
+  [[nodiscard]] bool has_room_for_response(const Connection& connection, std::size_t bytes) {
+    return connection.queued_bytes + bytes <= 2 * max_queue_bytes_ && pool_.has_room(bytes);
   }
-  // Where to write the next message of exactly `bytes` octets; then commit it. Nothing may come between the two.
+  // Where to write the next message of exactly `bytes` octets, for which there is room; then commit it. Nothing may
+  // come between the two.
   [[nodiscard]] char* reserve(Connection& connection, std::size_t bytes);
   void commit(Connection& connection, std::size_t bytes);
   // Queues one control record behind what is queued.
@@ -46,8 +49,15 @@ class Sender {
     kHolding,  // a record after which nobody may send has gone; resume() ends that
     kFailed,   // the connection is broken; nothing more is sent on it
   };
-  // A send's completion. result: what the kernel said.
-  [[nodiscard]] Sent completed(Connection& connection, int result, Clock::time_point now);
+  // A send's completion. result: what the kernel said; number: the completion's (ipc/estate.h).
+  [[nodiscard]] Sent completed(Connection& connection, int result, std::uint32_t number, Clock::time_point now);
+
+  // What a predecessor left. First its completions that it had not seen, in their order; then every connection's
+  // blocks, when the connection is there: kHolding, or kGoingOn. In the end what belongs to no connection any more.
+  void inherit(ConnectionId connection, BlockPtr block);
+  void inherited_completion(ConnectionId connection, int result, std::uint32_t number);
+  [[nodiscard]] Sent adopt(Connection& connection, Clock::time_point now);
+  void give_up_orphans();
 
   // The new transmit keys are in: the gate is given back. Nothing happens when it is not held for that.
   void resume(Connection& connection);
@@ -75,13 +85,15 @@ class Sender {
   void stop_waiting(Connection& connection);
   void give_up(Connection& connection, BlockPtr block);
   void count_sent(const Connection& connection, const Block& block, std::size_t bytes);
+  void pop(Connection& connection);
 
   Ring& ring_;
   const ipc::SharedRegion& region_;
   WorkerIndex self_;
   ipc::WorkerStats& stats_;
   std::size_t max_queue_bytes_;
-  BlockPool pool_;
+  BlockPool& pool_;
+  std::map<ConnectionId, std::deque<BlockPtr>> inherited_;  // not adopted yet
   std::vector<Connection*> dirty_;
   std::vector<Connection*> waiting_;
   ipc::WorkerMask rings_ = 0;

@@ -19,8 +19,13 @@ class Notebook final : public ChildMail {
     offers.push_back({worker, offer.connection});
     notes.push_back(fmt::format("offer w{}", worker.value));
   }
-  void to_worker(WorkerIndex worker, const ipc::Start&) override {
-    notes.push_back(fmt::format("start w{}", worker.value));
+  void to_worker(WorkerIndex worker, const ipc::Start& start) override {
+    const bool answered = start.unanswered == 0;
+    notes.push_back(
+        fmt::format("start w{}{}", worker.value, answered ? "" : fmt::format(" unanswered {}", start.unanswered)));
+  }
+  void to_worker(WorkerIndex worker, const ipc::Serve&) override {
+    notes.push_back(fmt::format("serve w{}", worker.value));
   }
   void to_worker(WorkerIndex worker, const ipc::Close& close) override {
     using How = ipc::Close::How;
@@ -86,6 +91,8 @@ using Notes = Notebook::Notes;
 
 inline constexpr WorkerIndex w0{0}, w1{1};
 inline constexpr HandshakeIndex h0{0}, h1{1};
+inline constexpr auto kEstate = Connections::Left::kEstate;
+inline constexpr auto kNothing = Connections::Left::kNothing;
 
 // A connection as a handshake process makes it.
 struct Made {
@@ -102,6 +109,7 @@ class ConnectionsTest : public testing::Test {
   ConnectionsTest() {
     connections.worker_ready(w0);
     connections.worker_ready(w1);
+    mail.take();
   }
   static config::Config two_trunks() {
     config::Config config;

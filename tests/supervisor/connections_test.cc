@@ -97,14 +97,14 @@ TEST_F(ConnectionsTest, ADeathDuringTheOfferDoesNotHoldItUp) {
   const ConnectionId id = establish();
   ASSERT_EQ(home(id), w0);
   EXPECT_TRUE(connections.held(w1, id));
-  connections.worker_ended(w0);
+  connections.worker_ended(w0, kNothing);
   EXPECT_EQ(state(id), ipc::SlotState::kOpen);
   EXPECT_EQ(home(id), w1);
 }
 
 TEST_F(ConnectionsTest, WaitsForAWorkerWhenThereIsNone) {
-  connections.worker_ended(w0);
-  connections.worker_ended(w1);
+  connections.worker_ended(w0, kNothing);
+  connections.worker_ended(w1, kNothing);
   const ConnectionId id = establish();
   EXPECT_EQ(state(id), ipc::SlotState::kOffered);
   connections.worker_ready(w1);
@@ -113,17 +113,83 @@ TEST_F(ConnectionsTest, WaitsForAWorkerWhenThereIsNone) {
   EXPECT_EQ(home(id), w1);
 }
 
-TEST_F(ConnectionsTest, AConnectionOutlivesAWorkerThatOnlySentOnIt) {
+TEST_F(ConnectionsTest, AConnectionOutlivesItsWorkers) {
+  const ConnectionId at_w0 = open({.trunk = TrunkId{0}});
+  const ConnectionId at_w1 = open();
+  ASSERT_EQ(home(at_w0), w0);
+  ipc::SendGate& gate = region.slot(at_w1.slot).gate;
+  ASSERT_TRUE(gate.acquire(w0));
+  gate.start_writing(w0);
+  connections.worker_ended(w0, kEstate);
+  EXPECT_EQ(state(at_w0), ipc::SlotState::kOpen);
+  EXPECT_EQ(state(at_w1), ipc::SlotState::kOpen);
+  EXPECT_TRUE(gate.owned_by_worker(w0)) << "its successor goes on with the message";
+  EXPECT_EQ(home(at_w0), w0);
+  EXPECT_EQ(region.trunk(TrunkId{0}).connection(0), at_w0);
+  EXPECT_EQ(mail.take(), Notes());
+  connections.worker_ready(w0);
+  EXPECT_EQ(mail.take(), (Notes{"offer w0", "offer w0"}));
+  EXPECT_TRUE(connections.held(w0, at_w0));
+  EXPECT_EQ(mail.take(), Notes()) << "not before it has all of them: it may have something for each";
+  EXPECT_TRUE(connections.held(w0, at_w1));
+  EXPECT_EQ(mail.take(), (Notes{"start w0", "serve w0"}));
+}
+
+TEST_F(ConnectionsTest, ANewConnectionIsStartedWithTheOldOnes) {
+  const ConnectionId old = open();
+  connections.worker_ended(w0, kEstate);
+  connections.worker_ended(w1, kEstate);
+  connections.worker_ready(w1);
+  connections.worker_ready(w0);
+  const ConnectionId young = establish();
+  mail.take();
+  EXPECT_TRUE(connections.held(w1, old));
+  EXPECT_TRUE(connections.held(w1, young));
+  EXPECT_EQ(mail.take(), (Notes{"serve w1"}));
+  EXPECT_TRUE(connections.held(w0, old));
+  EXPECT_EQ(mail.take(), (Notes{"start w0", "serve w0"}));
+  EXPECT_TRUE(connections.held(w0, young));
+  EXPECT_EQ(mail.take(), (Notes{"start w1"}));
+}
+
+TEST_F(ConnectionsTest, OneThatIsClosedMeanwhileDoesNotHoldItUp) {
+  const ConnectionId at_w0 = open();
+  const ConnectionId at_w1 = open();
+  connections.worker_ended(w0, kEstate);
+  ipc::SendGate& gate = region.slot(at_w0.slot).gate;
+  ASSERT_TRUE(gate.acquire(w0));
+  connections.worker_ready(w0);
+  mail.take();
+  EXPECT_TRUE(connections.fault(w1, fault(at_w0, ipc::FaultReason::kReset)));
+  mail.take();
+  EXPECT_TRUE(connections.held(w0, at_w0));
+  EXPECT_TRUE(connections.held(w0, at_w1));
+  EXPECT_EQ(mail.take(), (Notes{"serve w0"}));
+}
+
+TEST_F(ConnectionsTest, WhoseMessagesKillWorkersIsClosedInTheEnd) {
+  const ConnectionId id = open();
+  for (int death = 1; death < 5; ++death) {
+    EXPECT_NE(connections.blame(id), "");
+    EXPECT_EQ(state(id), ipc::SlotState::kOpen);
+  }
+  EXPECT_NE(connections.blame(id), "");
+  EXPECT_EQ(state(id), ipc::SlotState::kClosing);
+  EXPECT_EQ(connections.blame({}), "a datagram's sender");
+}
+
+TEST_F(ConnectionsTest, WhatAHopelessWorkerReceivedFromIsClosed) {
   const ConnectionId at_w0 = open();
   const ConnectionId at_w1 = open();
   ASSERT_EQ(home(at_w1), w1);
-  connections.worker_ended(w0);
+  connections.worker_ended(w0, kNothing);
   EXPECT_EQ(state(at_w1), ipc::SlotState::kOpen);
   EXPECT_EQ(state(at_w0), ipc::SlotState::kClosing) << "what w0 had read of it is lost";
   mail.take();
   connections.worker_ready(w0);
   EXPECT_EQ(mail.take(), (Notes{"offer w0"})) << "the successor gets those that are open";
   EXPECT_TRUE(connections.held(w0, at_w1));
+  EXPECT_EQ(mail.take(), (Notes{"serve w0"}));
 }
 
 TEST_F(ConnectionsTest, ADeathInTheMiddleOfALongMessageClosesItsConnection) {
@@ -134,7 +200,7 @@ TEST_F(ConnectionsTest, ADeathInTheMiddleOfALongMessageClosesItsConnection) {
   ASSERT_TRUE(gate.acquire(w0));
   EXPECT_FALSE(gate.begin_record(w1).granted);
   gate.start_writing(w0);
-  connections.worker_ended(w0);
+  connections.worker_ended(w0, kNothing);
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
   EXPECT_NE(mail.rung & ipc::mask_of(w1), 0U);
 }
@@ -143,8 +209,8 @@ TEST_F(ConnectionsTest, DeathsWhileClosingFreeTheSlot) {
   const ConnectionId id = open();
   connections.close_all();
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
-  connections.worker_ended(w1);
-  connections.worker_ended(w0);
+  connections.worker_ended(w1, kNothing);
+  connections.worker_ended(w0, kNothing);
   EXPECT_EQ(connections.count(), 0U);
 }
 
@@ -201,7 +267,7 @@ TEST_F(ConnectionsTest, WhatANewConnectionDoesAwayWithIsSaid) {
   const ConnectionId id = open();
   const WorkerIndex victim = home(id);
   const WorkerIndex other{static_cast<std::uint8_t>(1 - victim.value)};
-  connections.worker_ended(victim);
+  connections.worker_ended(victim, kNothing);
   EXPECT_TRUE(connections.released(other, id));
   EXPECT_EQ(mail.take().back(), "gone 1 again");
 }

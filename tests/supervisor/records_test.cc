@@ -159,7 +159,6 @@ TEST_F(RecordsTest, AControlRecordThatHoldsNothingNeedsNoAnswer) {
   const ConnectionId id = open();
   EXPECT_TRUE(connections.send_control(h0, {.connection = id, .record_type = 21, .bytes = 2}));
   EXPECT_EQ(mail.take(), (Notes{"control w0 21"}));
-  EXPECT_FALSE(connections.control_sent(w0, {.connection = id}));
   restart();
   EXPECT_EQ(mail.take(), Notes{});
 }
@@ -193,12 +192,12 @@ TEST_F(RecordsTest, ADeathBetweenSentAndInstalled) {
 
 TEST_F(RecordsTest, OnlyTheHomeWorkerSendsAndOnlyWhatItWasTold) {
   const ConnectionId id = open();
-  EXPECT_FALSE(connections.control_sent(w0, {.connection = id}));
+  EXPECT_FALSE(connections.control_sent(w1, {.connection = id}));
   EXPECT_TRUE(connections.send_control(h0, key_update(id)));
   EXPECT_FALSE(connections.control_sent(w1, {.connection = id}));
   EXPECT_FALSE(connections.resume(h0, {.connection = id, .what = What::kSendRekeyed})) << "it is not out yet";
   EXPECT_TRUE(connections.control_sent(w0, {.connection = id}));
-  EXPECT_FALSE(connections.control_sent(w0, {.connection = id}));
+  EXPECT_TRUE(connections.control_sent(w0, {.connection = id})) << "a successor of the worker says it again";
   ipc::SendControl long_one = key_update(id);
   long_one.bytes = 9;
   EXPECT_FALSE(connections.send_control(h0, long_one));
@@ -219,11 +218,37 @@ TEST_F(RecordsTest, TheGateIsGivenBackAlsoWhileClosing) {
   EXPECT_EQ(mail.take(), (Notes{"finish w0"}));
 }
 
+TEST_F(RecordsTest, TheHomeWorkersSuccessorGoesOnWithAKeyUpdate) {
+  const ConnectionId id = open();
+  const auto successor = [&] {
+    connections.worker_ended(w0, kEstate);
+    connections.worker_ready(w0);
+    EXPECT_TRUE(connections.held(w0, id));
+    return mail.take();
+  };
+  EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "a")));
+  EXPECT_TRUE(connections.send_control(h0, key_update(id)));
+  mail.take();
+  EXPECT_EQ(successor(), (Notes{"offer w0", "start w0 unanswered 1", "control w0 22 hold", "serve w0"}));
+  EXPECT_TRUE(connections.control_sent(w0, {.connection = id}));
+  EXPECT_EQ(mail.take(), (Notes{"install"}));
+  EXPECT_EQ(successor(), (Notes{"offer w0", "start w0 unanswered 1", "serve w0"}));
+  EXPECT_TRUE(connections.control_sent(w0, {.connection = id}));
+  EXPECT_EQ(mail.take(), Notes());
+  connections.worker_ended(w0, kEstate);
+  EXPECT_TRUE(connections.resume(h0, {.connection = id, .what = What::kSendRekeyed}));
+  EXPECT_TRUE(connections.resume(h0, {.connection = id}));
+  EXPECT_EQ(mail.take(), Notes()) << "nobody is there to hear it";
+  EXPECT_EQ(successor(), (Notes{"offer w0", "start w0", "serve w0"}));
+  EXPECT_TRUE(connections.control_sent(w0, {.connection = id}));
+  EXPECT_EQ(mail.take(), (Notes{"resume w0 2"})) << "the keys are in since";
+}
+
 TEST_F(RecordsTest, TheHomeWorkersDeathInAKeyUpdateBreaksTheStream) {
   const ConnectionId id = open();
   EXPECT_TRUE(connections.send_control(h0, key_update(id)));
   mail.take();
-  connections.worker_ended(w0);
+  connections.worker_ended(w0, kNothing);
   EXPECT_EQ(mail.take(), (Notes{"abort w1"})) << "under which keys a close_notify would have to go is not known";
 }
 

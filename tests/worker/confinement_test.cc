@@ -125,7 +125,7 @@ TEST_F(SystemCallFilter, LetsAWorkerLive) {
 int complete_one(Ring& ring) {
   int got = 1;
   if (!ring.submit_and_wait()) return 1;
-  ring.for_each_completion([&](Operation, int result, unsigned) { got = result; });
+  ring.for_each_completion([&](Operation, int result, unsigned, std::uint32_t) { got = result; });
   return got;
 }
 

@@ -91,7 +91,13 @@ ktls::Keys<D> sending_keys(unsigned number) {
 int send_all(Scene& scene, WorkerIndex self) {
   auto ring = Ring::create(64);
   if (!ring) return 2;
-  Sender sender(**ring, scene.region, self, kQueueBytes);
+  auto memory = ipc::Estate::create();
+  if (!memory) return 5;
+  const auto estate = ipc::Estate::map(std::move(*memory));
+  if (!estate) return 5;
+  ChunkStore chunks(*estate);
+  BlockPool blocks(chunks, 16);
+  Sender sender(**ring, scene.region, blocks, self, kQueueBytes);
   Connection connection(scene.id, Fd(::fcntl(scene.sending.get(), F_DUPFD_CLOEXEC, 0)),
                         scene.region.slot(scene.id.slot), 65535);
   const int bell = scene.bells[self.value].get();
@@ -122,7 +128,7 @@ int send_all(Scene& scene, WorkerIndex self) {
       return 0;
     if (!(*ring)->submit_and_wait()) return 4;
     int failure = 0;
-    (*ring)->for_each_completion([&](Operation operation, int result, unsigned flags) {
+    (*ring)->for_each_completion([&](Operation operation, int result, unsigned flags, std::uint32_t place) {
       if (operation.kind == OperationKind::kDoorbell) {
         std::uint64_t rings = 0;
         (void)!::read(bell, &rings, sizeof rings);
@@ -130,7 +136,7 @@ int send_all(Scene& scene, WorkerIndex self) {
         sender.retry_waiting();
         return;
       }
-      const Sender::Sent sent = sender.completed(connection, result, Clock::now());
+      const Sender::Sent sent = sender.completed(connection, result, place, Clock::now());
       if (sent == Sender::Sent::kFailed) failure = result < 0 ? -result : 255;
       if (sent != Sender::Sent::kHolding) return;
       if (!ktls::rekey(scene.sending.get(), sending_keys<ktls::Direction::kTransmit>(++key))) failure = 254;

@@ -11,29 +11,40 @@ namespace {
 
 constexpr TrunkId kFirst{0}, kSecond{1};
 
-void append(WaitingRoom& room, TrunkId trunk, std::string_view message) {
-  std::memcpy(room.append(trunk, message.size()), message.data(), message.size());
-}
-void fill(BlockQueue& queue, std::string_view message) {
-  BlockPtr block = make_block(message.size());
-  std::memcpy(block->data.get(), message.data(), message.size());
-  block->bytes = message.size();
-  block->messages = 1;
-  queue.push_back(std::move(block));
-}
-std::string text_of(BlockQueue& queue) {
-  std::string all;
-  while (const BlockPtr block = queue.pop_front()) all.append(block->data.get(), block->bytes);
-  return all;
-}
-std::string take(WaitingRoom& room, TrunkId trunk) {
-  BlockQueue queue;
-  room.take(trunk, queue);
-  return text_of(queue);
-}
+class WaitingRooms : public testing::Test {
+ protected:
+  static void append(WaitingRoom& room, TrunkId trunk, std::string_view message) {
+    std::memcpy(room.reserve(trunk, message.size()), message.data(), message.size());
+    room.commit(trunk, message.size());
+  }
+  void fill(BlockQueue& queue, std::string_view message) {
+    BlockPtr block = pool_.take(ipc::Chunk::pack(ConnectionId{SlotIndex{0}, Generation{1}}), message.size());
+    ASSERT_NE(block, nullptr);
+    std::memcpy(block->chunk.octets, message.data(), message.size());
+    block->grow(message.size());
+    queue.push_back(std::move(block));
+  }
+  std::string text_of(BlockQueue& queue) {
+    std::string all;
+    while (BlockPtr block = queue.pop_front()) {
+      all.append(block->chunk.octets, block->bytes);
+      pool_.give_back(std::move(block));
+    }
+    return all;
+  }
+  std::string take(WaitingRoom& room, TrunkId trunk) {
+    BlockQueue queue;
+    room.take(trunk, queue);
+    return text_of(queue);
+  }
 
-TEST(WaitingRoom, WhatWasQueuedBeforeGoesFirst) {
-  WaitingRoom room(2, 1000);
+  ipc::Estate estate_ = std::move(*ipc::Estate::map(std::move(*ipc::Estate::create())));
+  ChunkStore chunks_{estate_};
+  BlockPool pool_{chunks_, 4};
+};
+
+TEST_F(WaitingRooms, WhatWasQueuedBeforeGoesFirst) {
+  WaitingRoom room(pool_, 2, 1000);
   EXPECT_TRUE(room.empty());
   append(room, kFirst, "c");
   append(room, kFirst, "d");
@@ -55,8 +66,29 @@ TEST(WaitingRoom, WhatWasQueuedBeforeGoesFirst) {
   EXPECT_EQ(take(room, kSecond), "");
 }
 
-TEST(WaitingRoom, HasTheBoundsOfAQueue) {
-  WaitingRoom room(2, 1000);
+TEST_F(WaitingRooms, ASuccessorFindsWhatWaits) {
+  {
+    WaitingRoom room(pool_, 2, 100'000);
+    append(room, kSecond, "b");
+    BlockQueue unsent;
+    fill(unsent, "a");
+    room.put_in_front(kSecond, unsent);
+    append(room, kFirst, std::string(20'000, 'c'));
+  }
+  ChunkStore chunks(estate_);
+  BlockPool pool(chunks, 4);
+  WaitingRoom room(pool, 2, 100'000);
+  for (const ChunkRef& chunk : chunks.take_inherited()) room.inherit(chunk.head->trunk(), pool.adopt(chunk));
+  BlockQueue queue;
+  room.take(kSecond, queue);
+  ASSERT_FALSE(queue.empty());
+  EXPECT_EQ(queue.front()->bytes + queue.back()->bytes, 2U);
+  EXPECT_EQ(take(room, kFirst), std::string(20'000, 'c'));
+  EXPECT_TRUE(room.empty());
+}
+
+TEST_F(WaitingRooms, HasTheBoundsOfAQueue) {
+  WaitingRoom room(pool_, 2, 1000);
   EXPECT_TRUE(room.has_room(kFirst, 1000));
   EXPECT_FALSE(room.has_room(kFirst, 1001));
   append(room, kFirst, std::string(600, 'a'));
@@ -73,8 +105,8 @@ TEST(WaitingRoom, HasTheBoundsOfAQueue) {
   EXPECT_TRUE(room.has_room(kFirst, 1000));
 }
 
-TEST(WaitingRoom, MessagesOfEveryLength) {
-  WaitingRoom room(1, 1 << 20);
+TEST_F(WaitingRooms, MessagesOfEveryLength) {
+  WaitingRoom room(pool_, 1, 1 << 20);
   std::string all;
   for (const std::size_t bytes : {1u, 2u, 16'000u, 400u, 16'384u, 16'385u, 65'535u, 1u, 10'000u, 10'000u}) {
     const std::string message(bytes, static_cast<char>('a' + all.size() % 26));
@@ -89,8 +121,8 @@ TEST(WaitingRoom, MessagesOfEveryLength) {
   EXPECT_EQ(text_of(queue), all);
 }
 
-TEST(WaitingRoom, EveryTrunkIsGoneThrough) {
-  WaitingRoom room(4, 1000);
+TEST_F(WaitingRooms, EveryTrunkIsGoneThrough) {
+  WaitingRoom room(pool_, 4, 1000);
   for (const TrunkId trunk : {TrunkId{1}, TrunkId{3}}) append(room, trunk, "x");
   std::string seen;
   room.for_each([&](TrunkId trunk) {

@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "ipc/channel.h"
 #include "ipc/shared_region.h"
+#include "supervisor/worker_place.h"
 
 namespace ktrunk::test {
 
@@ -72,6 +73,7 @@ class WorkerOnBench {
   [[nodiscard]] std::optional<ipc::Packet> next();
 
   ipc::SharedRegion region_;
+  supervisor::WorkerPlace place_;
   std::array<Fd, 2> bells_;
   ipc::Channel channel_;
   pid_t pid_ = -1;
