@@ -15,6 +15,7 @@
 #include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/spare_memory.h"
 #include "config/config.h"
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
@@ -174,6 +175,7 @@ class Connections {
   };
   std::deque<Lingering> lingering_;
   AddressCounts accepted_;
+  SpareMemory spare_;
   std::bitset<ipc::kMaxHandshakeProcesses> handshakes_ready_;
   std::size_t in_use_ = 0;
   std::uint32_t look_at_ = 0;  // the slot to begin the next look with

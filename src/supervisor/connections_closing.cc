@@ -148,6 +148,7 @@ void Connections::free_slot(ConnectionId id, Record& record) {
   record = Record{};
   free_.push_back(id.slot.value);
   --in_use_;
+  spare_.freed();
 }
 
 void Connections::let_linger(ConnectionId id, Record& record) {

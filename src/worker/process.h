@@ -6,6 +6,7 @@
 #include <memory>
 #include <string_view>
 
+#include "base/spare_memory.h"
 #include "config/config.h"
 #include "ipc/channel.h"
 #include "ipc/estate.h"
@@ -102,6 +103,7 @@ class Process final : private StreamEvents {
   Inheritance inheritance_;
   std::unique_ptr<Receiver> receiver_;
   MessageHandler handler_;
+  SpareMemory spare_;
   Clock::time_point now_{};
   bool stopping_ = false;
   bool awaiting_channel_write_ = false;

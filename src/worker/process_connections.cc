@@ -226,10 +226,12 @@ void Process::release_if_done(Connection& connection) {
   sender_.forget(connection);
   receiver_->forget(connection);
   connections_[id.slot.value].reset();
+  spare_.freed();
   tell(ipc::Released{.connection = id});
 }
 
 void Process::on_tick() {
+  spare_.look();
   const config::Limits& limits = endowment_.config.limits;
   for (auto& place : connections_) {
     if (place == nullptr) continue;
