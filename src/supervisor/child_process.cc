@@ -70,9 +70,15 @@ Status ChildProcess::start(Clock::time_point now, int ring) {
 }
 
 void ChildProcess::ended(Clock::time_point now, Life life) {
-  const bool settled = life == Life::kFruitful || now - started_ > kSettled;
-  early_deaths_ = settled ? 0 : early_deaths_ + 1;
-  back_off_ = settled ? Clock::duration{} : std::clamp(back_off_ * 2, kFirstBackOff, kLongestBackOff);
+  if (life == Life::kFruitful || now - started_ > kSettled) {
+    early_deaths_ = 0;
+    back_off_ = {};
+  } else if (life == Life::kKilled) {
+    back_off_ = kFirstBackOff;
+  } else {
+    ++early_deaths_;
+    back_off_ = std::clamp(back_off_ * 2, kFirstBackOff, kLongestBackOff);
+  }
   restart_due_ = now + back_off_;
   pid_ = -1;
   ready_ = false;

@@ -26,8 +26,8 @@ class ChildProcess {
   [[nodiscard]] Status start(Clock::time_point now, int ring = -1);
 
   // The process has ended: forgets it and plans when to start it again: at once, or with back-off when it may be in a
-  // crash loop, which it is not if it has lived for a while, or is known to have done something.
-  enum class Life : std::uint8_t { kUnknown, kFruitful };
+  // crash loop, which it is not if it has lived for a while, or is known to have done something, or somebody killed it.
+  enum class Life : std::uint8_t { kUnknown, kFruitful, kKilled };
   void ended(Clock::time_point now, Life life = Life::kUnknown);
   // When the next start is due; nothing while it runs.
   [[nodiscard]] std::optional<Clock::time_point> restart_due() const { return restart_due_; }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include "base/log.h"
@@ -211,11 +212,12 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   if (child.channel() != nullptr) on_channel(index, kPacketsOfTheDead);
   channel_watches_[index].reset();
   const WorkerIndex worker = worker_of(index);
-  const bool fruitful =
-      worker.valid() && places_[worker.value].has_received(region_.worker(worker).messages_received.read());
-  child.ended(Clock::now(), fruitful ? ChildProcess::Life::kFruitful : ChildProcess::Life::kUnknown);
   const bool signalled = WIFSIGNALED(wait_status);
   const int code = signalled ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+  const bool fruitful =
+      worker.valid() && places_[worker.value].has_received(region_.worker(worker).messages_received.read());
+  using Life = ChildProcess::Life;
+  child.ended(Clock::now(), fruitful ? Life::kFruitful : signalled && code == SIGKILL ? Life::kKilled : Life::kUnknown);
   const std::string how =
       fmt::format("{} (pid {}) ended by {} {}", child.name(), pid, signalled ? "signal" : "exit status", code);
   if (worker.valid() && phase_ < Phase::kStopping) worker_ended(worker, how);

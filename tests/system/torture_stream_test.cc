@@ -77,9 +77,11 @@ class TortureStream : public DaemonTest {
     answers_.emplace(*carrier_);
   }
 
-  void send_cut(std::string_view octets, const Cutter& cut) {
+  // The last `at_once` octets go together.
+  void send_cut(std::string_view octets, const Cutter& cut, std::size_t at_once = 0) {
     while (!octets.empty()) {
-      const std::size_t size = std::min(octets.size(), cut(octets.size()));
+      const std::size_t before = octets.size() > at_once ? octets.size() - at_once : 0;
+      const std::size_t size = before != 0 ? std::min(before, cut(before)) : octets.size();
       ASSERT_TRUE(carrier_->write_all(octets.substr(0, size), kLong));
       octets.remove_prefix(size);
     }
@@ -120,7 +122,10 @@ class TortureStream : public DaemonTest {
     if (carrier_ == nullptr) {
       ASSERT_NO_FATAL_FAILURE(call());
     }
-    ASSERT_NO_FATAL_FAILURE(send_cut(message.bytes, cut));
+    // What cannot be framed ends the stream where its headers do: whoever writes on then may find it gone.
+    const std::string_view bytes = message.bytes;
+    const std::size_t headers = std::min(bytes.find("\r\n\r\n"), bytes.size() - 1);
+    ASSERT_NO_FATAL_FAILURE(send_cut(bytes, cut, message.framing == "unframable" ? bytes.size() - headers : 0));
     std::string forwarded;
     std::string answered;
     const bool trailing = message.framing.ends_with("trailing octets");
