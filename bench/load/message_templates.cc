@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -32,8 +33,7 @@ class Writer {
     if (text.size() > static_cast<std::size_t>(end_ - to_)) {
       overrun_ = true;
     } else {
-      std::memcpy(to_, text.data(), text.size());
-      to_ += text.size();
+      to_ = std::ranges::copy(text, to_).out;  // also an empty text, which may be at no place
     }
     return *this;
   }

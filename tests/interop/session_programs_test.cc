@@ -57,6 +57,14 @@ class SessionPrograms : public InteropTest, public testing::WithParamInterface<s
   [[nodiscard]] static bool cannot_rekey(const std::vector<Json>& connections) {
     return !connections.empty() && connections[0]["record_layer"] == "kernel" && !ktls_support().rekey;
   }
+  // Each says once, when it starts, what the kernel can do. A ticket of before the first of them has made the key that
+  // all of them share is sealed with its maker's own, and dies with it.
+  [[nodiscard]] std::size_t processes_that_know_the_kernel() const {
+    const std::string log = daemon_->log();
+    std::size_t count = 0;
+    for (std::size_t at = 0; (at = log.find("kernel TLS", at)) != std::string::npos; ++at) ++count;
+    return count;
+  }
   void restart_handshake_processes() {
     const auto before = daemon_->status();
     ASSERT_TRUE(before);
@@ -117,6 +125,7 @@ TEST_P(SessionPrograms, OpensslUpdatesKeys) {
 TEST_P(SessionPrograms, OpensslResumesAcrossARestart) {
   KTRUNK_REQUIRE(missing_program("openssl", "openssl"));
   ASSERT_NO_FATAL_FAILURE(start("", "handshake_processes = 3"));
+  ASSERT_TRUE(eventually([&] { return processes_that_know_the_kernel() == 3; }, kLong)) << daemon_->log();
   const TempFolder folder;
   const std::string session = folder.file("session.pem");
   {
