@@ -62,7 +62,8 @@ class Caller {
 
  private:
   static constexpr std::size_t kUnderWay = 8;
-  static constexpr milliseconds kSilence{8000};
+  static constexpr milliseconds kSilence{8000};        // then what is under way is not waited for any more
+  static constexpr milliseconds kLastSilence{20'000};  // the same, in the end: successors may have to be started first
   void run(const std::stop_token& stop) {
     std::mt19937 random(number_);
     std::size_t next = 0;
@@ -78,10 +79,11 @@ class Caller {
         bodies_[id] = std::move(body);
       }
       if (missing.empty()) return;
-      const auto response = stream_.receive_or_end(kSilence);
+      const bool last = stop.stop_requested();
+      const auto response = stream_.receive_or_end(last ? kLastSilence : kSilence);
       if (!response) {
         if (response.error().code != ETIMEDOUT) return fail(response.error().what);
-        if (stop.stop_requested()) return;
+        if (last) return;
         lost_ = missing.size();
         continue;
       }
