@@ -118,8 +118,8 @@ std::string listener_text(const Listener& listener) {
 
 std::string target_text(const Target& target) {
   const bool v6 = target.host.find(':') != std::string::npos;
-  return fmt::format("{}:{}{}{}:{}", config::transport_name(target.transport), v6 ? "[" : "", target.host,
-                     v6 ? "]" : "", target.port);
+  return fmt::format("{}:{}{}{}{}", config::transport_name(target.transport), v6 ? "[" : "", target.host, v6 ? "]" : "",
+                     target.port != 0 ? fmt::format(":{}", target.port) : " (SRV)");
 }
 
 std::string trunk_text(const Trunk& trunk, const Config& config) {

@@ -35,6 +35,9 @@ inline constexpr std::size_t kMaxTextBytes = 8u << 20;  // of the configuration 
 enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
 [[nodiscard]] std::string_view transport_name(Transport transport);  // "tls", "tcp", "udp", as a URI writes it
 
+// 5061 for TLS, else 5060 (RFC 3261 19.1.2).
+[[nodiscard]] std::uint16_t default_port(Transport transport);
+
 enum class ClientVerification : std::uint8_t { kOff, kOptional, kRequire };
 
 // What a client certificate's extended key usage must allow. Public CAs no longer issue certificates for clients: `any`
@@ -87,8 +90,8 @@ struct Listener {
 
 struct Target {
   Transport transport = Transport::kTls;
-  std::string host;  // name or literal address, without brackets
-  std::uint16_t port = 0;
+  std::string host;        // name or literal address, without brackets
+  std::uint16_t port = 0;  // 0: not given, the DNS says it (RFC 3263); never 0 with a literal address
 };
 
 struct Trunk {
@@ -145,6 +148,7 @@ struct Config {
   std::string user = "nobody";       // whom workers run as when ktrunkd is root
   std::chrono::milliseconds ticket_rotation{3'600'000};  // a new key for session tickets; the last one still opens them
   RecordLayer record_layer = RecordLayer::kAuto;
+  std::vector<Address> dns;  // name servers; empty: those of /etc/resolv.conf
   std::string control_socket = "/run/ktrunk/control.sock";
   std::string quarantine = "/var/lib/ktrunk/quarantine";  // folder of messages over which a worker died
   log::Format log_format = log::Format::kText;

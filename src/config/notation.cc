@@ -114,7 +114,8 @@ Result<Target> parse_target(std::string_view text) {
   Result<HostPort> address = parse_host_port(text.substr(colon + 1));
   if (!address) return std::unexpected(std::move(address.error()));
   target.host = std::move(address->host);
-  target.port = address->port != 0 ? address->port : default_port(target.transport);
+  target.port = address->port;
+  if (target.port == 0 && Address::from_ip(target.host, 0)) target.port = default_port(target.transport);
   return target;
 }
 

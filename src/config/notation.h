@@ -10,9 +10,6 @@
 
 namespace ktrunk::config {
 
-// 5061 for TLS, else 5060 (RFC 3261 19.1.2).
-[[nodiscard]] std::uint16_t default_port(Transport transport);
-
 struct HostPort {
   std::string host;        // name or literal address, without brackets
   std::uint16_t port = 0;  // 0: not given
@@ -20,7 +17,8 @@ struct HostPort {
 // "HOST", "HOST:PORT"; an IPv6 address in brackets. Ports are 1 to 65535.
 [[nodiscard]] Result<HostPort> parse_host_port(std::string_view text);
 
-// "tls:HOST[:PORT]", "tcp:...", "udp:..."; the port defaults to the transport's.
+// "tls:HOST[:PORT]", "tcp:...", "udp:..."; a literal address without a port gets the
+// transport's.
 [[nodiscard]] Result<Target> parse_target(std::string_view text);
 
 // A DNS name by the letters-digits-hyphen rule (underscores let pass), or a literal address without brackets.

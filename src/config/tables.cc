@@ -91,6 +91,23 @@ void read_methods(TableReader& reader, Route& route) {
     reader.problem("methods", "no method, so nothing would match; expected one or more, or no such key for any");
 }
 
+void read_name_servers(TableReader& reader, Config& config) {
+  constexpr std::uint16_t kDomain = 53;
+  constexpr std::size_t kMost = 8;
+  for (const TextItem& item : reader.texts("dns")) {
+    auto server = Address::from_ip(item.text, kDomain);
+    if (!server) server = Address::parse(item.text);
+    if (server && server->port() != 0) {
+      config.dns.push_back(*server);
+    } else {
+      reader.problem(item,
+                     fmt::format("'{}'; expected the address of a name server, \"IP\" or \"IP:PORT\"", item.text));
+    }
+  }
+  if (config.dns.size() > kMost)
+    reader.problem("dns", fmt::format("{} name servers; expected {} at most", config.dns.size(), kMost));
+}
+
 }  // namespace
 
 void read_ktrunk(TableReader& reader, Config& config) {
@@ -118,6 +135,7 @@ void read_ktrunk(TableReader& reader, Config& config) {
       reader.problem("log_level", level.error().what);
     }
   }
+  read_name_servers(reader, config);
   config.handshake_processes =
       reader.number("handshake_processes", {1, kMaxHandshakeProcesses}, config.handshake_processes);
   config.user = reader.text("user", config.user);

@@ -6,12 +6,6 @@
 #include "base/log.h"
 
 namespace ktrunk::handshake {
-namespace {
-
-// Of one target, in one round.
-constexpr std::size_t kMostAddresses = 8;
-
-}  // namespace
 
 Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk,
                      const ContextsInForce& contexts, Timing timing, std::span<const ConnectionId> living,
@@ -54,16 +48,14 @@ void Connector::try_target(Place& place) {
   while (place.target < targets.size() && targets[place.target].transport == config::Transport::kUdp) ++place.target;
   if (place.target == targets.size()) return try_later(place);
   const config::Target& target = targets[place.target];
-  place.query =
-      resolver_.resolve(target.host, target.port, [this, &place](const Resolved& result) { resolved(place, result); });
+  place.query = resolver_.resolve(target, [this, &place](const Resolved& result) { resolved(place, result); });
 }
 
 void Connector::resolved(Place& place, const Resolved& result) {
   place.address = 0;
   place.addresses.clear();
   if (result) {
-    place.addresses.assign(result->begin(),
-                           result->begin() + static_cast<std::ptrdiff_t>(std::min(result->size(), kMostAddresses)));
+    place.addresses = *result;
   } else {
     log::warn("trunk '{}': {}", trunk().name, result.error().what);
   }

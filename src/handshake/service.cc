@@ -53,7 +53,7 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
       keeper_(vault, share.self, support_, kernel, settings_.stats, loop, keeper_outlet()),
       acceptor_(settings_, contexts_, admission_limits(config, share),
                 [this](Secured secured) { (void)hand_over(std::move(secured), {}, {}); }),
-      resolver_(loop) {
+      resolver_(loop, config.dns) {
   settings_.stats.in_progress.set(0);  // those of an earlier life ended with it
   if (config.record_layer != config::RecordLayer::kRelay) {
     support_ = ktls::probe_support(kernel);

@@ -24,8 +24,7 @@ UdpTargets::UdpTargets(EventLoop& loop, Resolver& resolver, const config::Config
 
 void UdpTargets::ask(Target& target) {
   const config::Target& wanted = config_.trunks[target.trunk.value].targets[target.place];
-  target.query = resolver_.resolve(wanted.host, wanted.port,
-                                   [this, &target](const Resolved& result) { answered(target, result); });
+  target.query = resolver_.resolve(wanted, [this, &target](const Resolved& result) { answered(target, result); });
 }
 
 void UdpTargets::answered(Target& target, const Resolved& result) {
@@ -38,7 +37,7 @@ void UdpTargets::answered(Target& target, const Resolved& result) {
     // An address that is still among them stays: servers turn the list round to spread the load.
     if (std::ranges::find(*result, target.told) == result->end()) {
       target.told = result->front();
-      log::info("trunk '{}': target udp:{}:{} is {}", trunk.name, wanted.host, wanted.port, target.told.text());
+      log::info("trunk '{}': target udp:{} is {}", trunk.name, wanted.host, target.told.text());
       changed_(target.trunk, target.place, target.told);
     }
   } else {

@@ -26,7 +26,8 @@ TEST(TargetTest, PortsDefaultByTransport) {
   ASSERT_TRUE(tls);
   EXPECT_EQ(tls->transport, Transport::kTls);
   EXPECT_EQ(tls->host, "sip.example.com");
-  EXPECT_EQ(tls->port, 5061);
+  EXPECT_EQ(tls->port, 0);  // the DNS says it
+  EXPECT_EQ(default_port(Transport::kTls), 5061);
   EXPECT_EQ(parse_target("tcp:[::1]")->port, 5060);
   EXPECT_EQ(parse_target("tcp:[::1]")->host, "::1");
   EXPECT_EQ(parse_target("udp:10.0.0.1:65535")->port, 65535);

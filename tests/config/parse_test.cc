@@ -25,6 +25,7 @@ log_level = "debug"
 handshake_processes = 8
 user = "ktrunk"
 ticket_rotation = "2h"
+dns = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [limits]
 max_connections = 100
@@ -136,6 +137,10 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(config->limits.connections_per_address, 14u);
   EXPECT_EQ(config->limits.key_records, 16u);
 
+  ASSERT_EQ(config->dns.size(), 2u);
+  EXPECT_EQ(config->dns[0].text(), "192.0.2.53:53");
+  EXPECT_EQ(config->dns[1].text(), "[2001:db8::53]:5353");
+
   ASSERT_EQ(config->listeners.size(), 2u);
   const Listener& wan = config->listeners[0];
   EXPECT_EQ(wan.name, "wan");
@@ -172,7 +177,7 @@ TEST(ParseTest, ReadsEveryKey) {
   const Trunk& carrier = config->trunks[0];
   ASSERT_EQ(carrier.targets.size(), 2u);
   EXPECT_EQ(carrier.targets[0].host, "sip.carrier.example");
-  EXPECT_EQ(carrier.targets[0].port, 5061);
+  EXPECT_EQ(carrier.targets[0].port, 0);  // by SRV
   EXPECT_EQ(carrier.targets[1].host, "2001:db8::1");
   EXPECT_EQ(carrier.targets[1].port, 5071);
   EXPECT_EQ(carrier.verify_name, "carrier.example");
@@ -202,11 +207,11 @@ TEST(ParseTest, ReadsEveryKey) {
 
   std::vector<std::string> files;
   for (const FileReference& file : config->files) files.push_back(fmt::format("{} {}", file.key, file.line));
-  EXPECT_THAT(files, ElementsAre("listen[0].certificate 34", "listen[0].key 35", "listen[0].ca 36", "listen[0].crl 41",
-                                 "listen[0].ocsp 42", "listen[0].certificates[0].certificate 47",
-                                 "listen[0].certificates[0].key 48", "listen[0].certificates[0].ocsp 49",
-                                 "listen[0].certificates[1].certificate 52", "listen[0].certificates[1].key 53",
-                                 "trunk[0].certificate 64", "trunk[0].key 65", "trunk[0].crl 69"));
+  EXPECT_THAT(files, ElementsAre("listen[0].certificate 35", "listen[0].key 36", "listen[0].ca 37", "listen[0].crl 42",
+                                 "listen[0].ocsp 43", "listen[0].certificates[0].certificate 48",
+                                 "listen[0].certificates[0].key 49", "listen[0].certificates[0].ocsp 50",
+                                 "listen[0].certificates[1].certificate 53", "listen[0].certificates[1].key 54",
+                                 "trunk[0].certificate 65", "trunk[0].key 66", "trunk[0].crl 70"));
 }
 
 TEST(ParseTest, DefaultsAreThoseOfTheStructs) {

@@ -296,21 +296,23 @@ TEST_F(ResolverTest, LiteralsAndHostsFile) {
   Resolver resolver(*loop_);
   for (const auto& [host, text] : {std::pair{"127.9.8.7", "127.9.8.7:5061"}, std::pair{"::1", "[::1]:5061"}}) {
     bool done = false;
-    const auto query = resolver.resolve(host, 5061, [&, want = std::string(text)](const handshake::Resolved& result) {
-      done = true;
-      ASSERT_TRUE(result);
-      EXPECT_EQ(result->front().text(), want);
-    });
+    const auto query = resolver.resolve({config::Transport::kTls, host, 5061},
+                                        [&, want = std::string(text)](const handshake::Resolved& result) {
+                                          done = true;
+                                          ASSERT_TRUE(result);
+                                          EXPECT_EQ(result->front().text(), want);
+                                        });
     EXPECT_FALSE(done);  // never from within
     EXPECT_TRUE(query.pending());
     turn_until(done);
     EXPECT_FALSE(query.pending());
   }
   bool done = false;
-  const auto query = resolver.resolve("localhost", 1, [&](const handshake::Resolved& result) {
-    done = true;
-    EXPECT_TRUE(result) << result.error().what;
-  });
+  const auto query =
+      resolver.resolve({config::Transport::kTls, "localhost", 1}, [&](const handshake::Resolved& result) {
+        done = true;
+        EXPECT_TRUE(result) << result.error().what;
+      });
   turn_until(done);
 }
 
@@ -318,10 +320,12 @@ TEST_F(ResolverTest, AnEndedQueryIsNotAnswered) {
   Resolver resolver(*loop_);
   bool answered = false;
   {
-    const auto first = resolver.resolve("127.0.0.1", 1, [&](const handshake::Resolved&) { answered = true; });
-    const auto second = resolver.resolve("localhost", 1, [&](const handshake::Resolved&) { answered = true; });
-    const auto third =
-        resolver.resolve("no-such-name.invalid", 1, [&](const handshake::Resolved&) { answered = true; });
+    const auto first = resolver.resolve({config::Transport::kTls, "127.0.0.1", 1},
+                                        [&](const handshake::Resolved&) { answered = true; });
+    const auto second = resolver.resolve({config::Transport::kTls, "localhost", 1},
+                                         [&](const handshake::Resolved&) { answered = true; });
+    const auto third = resolver.resolve({config::Transport::kTls, "no-such-name.invalid", 1},
+                                        [&](const handshake::Resolved&) { answered = true; });
   }
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop_->turn(milliseconds(5)));
   EXPECT_FALSE(answered);
@@ -331,7 +335,7 @@ TEST_F(ResolverTest, MayGoWithQuestionsOpen) {
   Resolver::Query query;
   {
     Resolver resolver(*loop_);
-    query = resolver.resolve("no-such-name.invalid", 1, [](const handshake::Resolved&) {});
+    query = resolver.resolve({config::Transport::kTls, "no-such-name.invalid", 1}, [](const handshake::Resolved&) {});
     ASSERT_TRUE(loop_->turn(milliseconds(0)));
   }
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(loop_->turn(milliseconds(5)));

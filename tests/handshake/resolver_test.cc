@@ -26,7 +26,7 @@ class FakeNameServer {
     EXPECT_EQ(::bind(socket_.get(), address_.data(), address_.size()), 0);
     watch_ = std::move(*loop.watch(socket_.get(), Interest::kRead, [this](Ready) { serve(); }));
   }
-  [[nodiscard]] std::string servers() const { return address_.text(); }
+  [[nodiscard]] const Address& address() const { return address_; }
   Mode mode = Mode::kAnswer;
   int questions = 0;
 
@@ -67,13 +67,15 @@ class FakeNameServer {
   EventLoop::Watch watch_;
 };
 
-class NameServerTest : public testing::Test {
+class FakeNameServerTest : public testing::Test {
  protected:
-  NameServerTest() : loop_(std::move(*EventLoop::create())), server_(*loop_), resolver_(*loop_, server_.servers()) {}
+  FakeNameServerTest()
+      : loop_(std::move(*EventLoop::create())), server_(*loop_), resolver_(*loop_, {server_.address()}) {}
 
   handshake::Resolved resolve(const std::string& name) {
     std::optional<handshake::Resolved> answer;
-    const auto query = resolver_.resolve(name, 5061, [&](const handshake::Resolved& result) { answer = result; });
+    const auto query = resolver_.resolve({config::Transport::kTls, name, 5061},
+                                         [&](const handshake::Resolved& result) { answer = result; });
     for (int i = 0; i < 3000 && !answer; ++i) EXPECT_TRUE(loop_->turn(milliseconds(20)));
     EXPECT_TRUE(answer.has_value());
     return answer.value_or(std::unexpected(ResolveError{}));
@@ -83,7 +85,7 @@ class NameServerTest : public testing::Test {
   Resolver resolver_;
 };
 
-TEST_F(NameServerTest, GivesAddressesOfBothFamilies) {
+TEST_F(FakeNameServerTest, GivesAddressesOfBothFamilies) {
   const auto result = resolve("sip.test");
   ASSERT_TRUE(result) << result.error().what;
   std::set<std::string> texts;
@@ -93,7 +95,7 @@ TEST_F(NameServerTest, GivesAddressesOfBothFamilies) {
   EXPECT_GE(server_.questions, 2);
 }
 
-TEST_F(NameServerTest, TellsANameThatIsNotThereFromAServerThatFails) {
+TEST_F(FakeNameServerTest, TellsANameThatIsNotThereFromAServerThatFails) {
   server_.mode = FakeNameServer::Mode::kNoSuchName;
   auto result = resolve("nobody.test");
   ASSERT_FALSE(result);
@@ -106,19 +108,20 @@ TEST_F(NameServerTest, TellsANameThatIsNotThereFromAServerThatFails) {
   EXPECT_TRUE(resolve("nobody.test"));
 }
 
-TEST_F(NameServerTest, GarbageIsNoAnswer) {
+TEST_F(FakeNameServerTest, GarbageIsNoAnswer) {
   server_.mode = FakeNameServer::Mode::kGarbage;
   EXPECT_FALSE(resolve("sip.test"));
 }
 
-TEST_F(NameServerTest, ASilentServerHoldsUpNothingElse) {
+TEST_F(FakeNameServerTest, ASilentServerHoldsUpNothingElse) {
   server_.mode = FakeNameServer::Mode::kSilent;
   bool answered = false;
-  const auto slow = resolver_.resolve("slow.test", 1, [&](const handshake::Resolved& result) {
-    answered = true;
-    ASSERT_FALSE(result);
-    EXPECT_EQ(result.error().kind, ResolveError::Kind::kPassing) << result.error().what;
-  });
+  const auto slow =
+      resolver_.resolve({config::Transport::kTls, "slow.test", 1}, [&](const handshake::Resolved& result) {
+        answered = true;
+        ASSERT_FALSE(result);
+        EXPECT_EQ(result.error().kind, ResolveError::Kind::kPassing) << result.error().what;
+      });
   EXPECT_TRUE(resolve("192.0.2.55"));
   EXPECT_FALSE(answered);
   for (int i = 0; i < 3000 && !answered; ++i) ASSERT_TRUE(loop_->turn(milliseconds(20)));

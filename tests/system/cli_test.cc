@@ -154,7 +154,7 @@ Listeners
   lan  udp at 127.0.0.1:5060
 
 Trunks
-  carrier  to tls:sip.carrier.example:5061, else tls:[2001:db8::1]:5071; 2 connections; TLS 1.3; its certificate must carry the target's host; as wan
+  carrier  to tls:sip.carrier.example (SRV), else tls:[2001:db8::1]:5071; 2 connections; TLS 1.3; its certificate must carry the target's host; as wan
   pbx      to udp:127.0.0.1:5070; as lan
 
 Routes (the first that matches wins)
@@ -231,7 +231,7 @@ Listeners
         sessions resume by tickets, 2 after a TLS 1.3 handshake
 
 Trunks
-  pbx  to tls:pbx.example:5061; 1 connection; TLS 1.2 and 1.3; its certificate must carry sip.example; as wan
+  pbx  to tls:pbx.example (SRV); 1 connection; TLS 1.2 and 1.3; its certificate must carry sip.example; as wan
        shows edge.pem
        revoked certificates are refused, by ca.crl.pem, and those whose CA has no list there
        key exchange by P-384
