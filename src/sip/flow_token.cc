@@ -1,11 +1,12 @@
 #include "sip/flow_token.h"
 
-#include <sodium.h>
-
+#include <bit>
 #include <charconv>
 #include <concepts>
 #include <cstring>
 #include <system_error>
+
+#include "sip/siphash.h"
 
 namespace ktrunk::sip {
 
@@ -24,15 +25,41 @@ constexpr auto kDigits = [] {
   return digits;
 }();
 
-using Mac = std::array<unsigned char, crypto_shorthash_siphashx24_BYTES>;
-static_assert(kMacBytes >= 8 && kMacBytes <= crypto_shorthash_siphashx24_BYTES);
-static_assert(sizeof(TokenKey::bytes) >= crypto_shorthash_siphashx24_KEYBYTES);
+static_assert(sizeof(TokenKey::bytes) >= SipHash::kKeyBytes);
 
-Mac mac_of(const unsigned char* bytes, std::size_t size, const TokenKey& key) {
-  Mac mac;
-  crypto_shorthash_siphashx24(mac.data(), bytes, size, key.bytes.data());
-  return mac;
+// And back.
+template <std::unsigned_integral Number>
+constexpr Number to_big_endian(Number value) {
+  static_assert(std::endian::native == std::endian::little);
+  if constexpr (sizeof(Number) == 8) return __builtin_bswap64(value);
+  if constexpr (sizeof(Number) == 4) return __builtin_bswap32(value);
+  if constexpr (sizeof(Number) == 2) return __builtin_bswap16(value);
+  return value;
 }
+
+// The first kMacBytes octets of the MAC.
+struct Mac {
+  std::uint64_t first;
+  std::uint32_t rest;
+  static_assert(kMacBytes == sizeof first + sizeof rest);
+
+  static Mac of(const unsigned char* bytes, std::size_t size, const TokenKey& key) {
+    const auto hash = SipHash::hash128({reinterpret_cast<const char*>(bytes), size},
+                                       SipHash::Key(key.bytes.data(), SipHash::kKeyBytes));
+    return {hash.low, static_cast<std::uint32_t>(hash.high)};
+  }
+  void write(unsigned char* to) const {
+    std::memcpy(to, &first, sizeof first);
+    std::memcpy(to + sizeof first, &rest, sizeof rest);
+  }
+  // Takes the same time wherever they differ.
+  [[nodiscard]] bool is_at(const unsigned char* bytes) const {
+    Mac there{};
+    std::memcpy(&there.first, bytes, sizeof first);
+    std::memcpy(&there.rest, bytes + sizeof first, sizeof rest);
+    return ((there.first ^ first) | (there.rest ^ rest)) == 0;
+  }
+};
 
 // Takes numbers off the front of verified bytes; past the end everything reads as zero and ok() is false.
 class TokenReader {
@@ -41,11 +68,10 @@ class TokenReader {
 
   template <std::unsigned_integral Number>
   Number number() {
-    Number value = 0;
-    const unsigned char* bytes = take(sizeof(Number));
-    for (std::size_t i = 0; bytes != nullptr && i < sizeof(Number); ++i)
-      value = static_cast<Number>((std::uint64_t{value} << 8) | bytes[i]);
-    return value;
+    Number big_endian = 0;
+    if (const unsigned char* bytes = take(sizeof(Number)); bytes != nullptr)
+      std::memcpy(&big_endian, bytes, sizeof big_endian);
+    return to_big_endian(big_endian);
   }
   const unsigned char* take(std::size_t size) {
     if (static_cast<std::size_t>(end_ - at_) < size) {
@@ -123,24 +149,29 @@ Flow read_flow(TokenReader& reader) {
 // Decodes and verifies. Returns the bytes before the MAC, or 0. Every token has one spelling: unused low bits are zero.
 std::size_t open_token(std::string_view text, const TokenKey& key, std::array<unsigned char, kMaxTokenBytes>& bytes) {
   if (text.size() > kMaxTokenChars || text.size() % 4 == 1) return 0;
+  const auto digit = [text](std::size_t i) { return std::uint32_t{kDigits[static_cast<unsigned char>(text[i])]}; };
+  std::uint32_t all = 0;  // a character that is none of the alphabet shows in the bits above six
   std::size_t size = 0;
-  std::uint32_t pending = 0;
-  unsigned pending_bits = 0;
-  for (const char c : text) {
-    const unsigned char digit = kDigits[static_cast<unsigned char>(c)];
-    if (digit == 0xff) return 0;
-    pending = (pending << 6) | digit;
-    pending_bits += 6;
-    if (pending_bits >= 8) {
-      pending_bits -= 8;
-      bytes[size++] = static_cast<unsigned char>(pending >> pending_bits);
-      pending &= (1u << pending_bits) - 1;
-    }
+  std::size_t i = 0;
+  for (; i + 4 <= text.size(); i += 4) {
+    const std::uint32_t a = digit(i), b = digit(i + 1), c = digit(i + 2), d = digit(i + 3);
+    all |= a | b | c | d;
+    const std::uint32_t three = a << 18 | b << 12 | c << 6 | d;
+    bytes[size++] = static_cast<unsigned char>(three >> 16);
+    bytes[size++] = static_cast<unsigned char>(three >> 8);
+    bytes[size++] = static_cast<unsigned char>(three);
   }
-  if (pending != 0 || size <= kMacBytes) return 0;
+  if (i < text.size()) {
+    const std::uint32_t a = digit(i), b = digit(i + 1), c = i + 3 == text.size() ? digit(i + 2) : 0;
+    all |= a | b | c;
+    const std::uint32_t three = a << 18 | b << 12 | c << 6;
+    bytes[size++] = static_cast<unsigned char>(three >> 16);
+    if (i + 3 == text.size()) bytes[size++] = static_cast<unsigned char>(three >> 8);
+    if ((i + 3 == text.size() ? three & 0xff : three & 0xffff) != 0) return 0;
+  }
+  if (all > 63 || size <= kMacBytes) return 0;
   size -= kMacBytes;
-  const Mac mac = mac_of(bytes.data(), size, key);
-  return sodium_memcmp(mac.data(), bytes.data() + size, kMacBytes) == 0 ? size : 0;
+  return Mac::of(bytes.data(), size, key).is_at(bytes.data() + size) ? size : 0;
 }
 
 }  // namespace
@@ -150,8 +181,9 @@ class TokenWriter {
  public:
   template <std::unsigned_integral Number>
   void number(Number value) {
-    for (std::size_t i = sizeof(Number); i > 0; --i)
-      bytes_[size_++] = static_cast<unsigned char>(std::uint64_t{value} >> (8 * (i - 1)));
+    const Number big_endian = to_big_endian(value);
+    std::memcpy(bytes_.data() + size_, &big_endian, sizeof big_endian);
+    size_ += sizeof big_endian;
   }
   void flow(const Flow& flow) {
     const bool is_udp = flow.transport == config::Transport::kUdp;
@@ -174,21 +206,19 @@ class TokenWriter {
     number(flow.trunk.value);
   }
   [[nodiscard]] TokenText text(const TokenKey& key) {
-    const Mac mac = mac_of(bytes_.data(), size_, key);
-    std::memcpy(bytes_.data() + size_, mac.data(), kMacBytes);
+    Mac::of(bytes_.data(), size_, key).write(bytes_.data() + size_);
     size_ += kMacBytes;
     TokenText text;
-    std::uint32_t pending = 0;
-    unsigned pending_bits = 0;
-    for (std::size_t i = 0; i < size_; ++i) {
-      pending = (pending << 8) | bytes_[i];
-      pending_bits += 8;
-      while (pending_bits >= 6) {
-        pending_bits -= 6;
-        text.data_[text.size_++] = kAlphabet[(pending >> pending_bits) & 63];
-      }
-    }
-    if (pending_bits != 0) text.data_[text.size_++] = kAlphabet[(pending << (6 - pending_bits)) & 63];
+    char* to = text.data_.data();
+    const auto spell = [&to](std::uint32_t three, unsigned digits) {
+      for (unsigned shift = 18; digits > 0; --digits, shift -= 6) *to++ = kAlphabet[three >> shift & 63];
+    };
+    std::size_t i = 0;
+    for (; i + 3 <= size_; i += 3)
+      spell(std::uint32_t{bytes_[i]} << 16 | std::uint32_t{bytes_[i + 1]} << 8 | bytes_[i + 2], 4);
+    if (i + 2 == size_) spell(std::uint32_t{bytes_[i]} << 16 | std::uint32_t{bytes_[i + 1]} << 8, 3);
+    if (i + 1 == size_) spell(std::uint32_t{bytes_[i]} << 16, 2);
+    text.size_ = static_cast<std::size_t>(to - text.data_.data());
     return text;
   }
 
