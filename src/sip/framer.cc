@@ -1,18 +1,16 @@
 #include "sip/framer.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "sip/limits.h"
+#include "sip/lines.h"
 #include "sip/text.h"
 
 namespace ktrunk::sip {
 
 ContentLengthFault parse_content_length(std::string_view value, std::size_t highest, std::size_t& length) {
   value = trim(value);
-  if (value.empty()) return ContentLengthFault::kBad;
-  for (const char c : value)
-    if (!is_digit(c)) return ContentLengthFault::kBad;
+  if (value.empty() || span_of(kDigitClass, value) != value.size()) return ContentLengthFault::kBad;
   const auto number = parse_number(value, highest);
   if (!number) return ContentLengthFault::kTooLarge;
   length = static_cast<std::size_t>(*number);
@@ -41,10 +39,11 @@ void Framer::end_of_header(std::string_view bytes, std::size_t end) {
   const char first = to_lower(bytes[header_]);
   if (first != 'c' && first != 'l') return;
   const std::string_view field = bytes.substr(header_, end - header_);
-  const std::size_t colon = field.find(':');
-  if (colon == std::string_view::npos) return;
-  const std::string_view name = trim(field.substr(0, colon));
-  if (!iequals(name, "Content-Length") && !iequals(name, "l")) return;
+  std::size_t colon = span_of(kTokenClass, field);
+  const std::string_view name = field.substr(0, colon);
+  if (!is_word<"Content-Length">(name) && !is_word<"l">(name)) return;
+  while (colon < field.size() && is_lws(field[colon])) ++colon;
+  if (colon == field.size() || field[colon] != ':') return;
 
   std::size_t value = 0;
   switch (parse_content_length(field.substr(colon + 1), max_message_bytes_, value)) {
@@ -92,13 +91,8 @@ Framer::Result Framer::next(std::string_view bytes) {
 
   const std::size_t limit = std::min(kMaxHeaderSectionBytes, max_message_bytes_);
   const std::size_t end = std::min(bytes.size(), limit);
-  while (scanned_ < end) {
-    const void* found = std::memchr(bytes.data() + scanned_, '\n', end - scanned_);
-    if (found == nullptr) {
-      scanned_ = end;
-      break;
-    }
-    const auto feed = static_cast<std::size_t>(static_cast<const char*>(found) - bytes.data());
+  LineFeeds feeds(bytes, scanned_, end);
+  for (std::size_t feed = feeds.next(); feed != LineFeeds::kNone; feed = feeds.next()) {
     scanned_ = feed + 1;
     const LineEnd this_end = feed > line_ && bytes[feed - 1] == '\r' ? LineEnd::kCrLf : LineEnd::kLf;
     if (line_end_ == LineEnd::kUnknown) line_end_ = this_end;
@@ -116,6 +110,7 @@ Framer::Result Framer::next(std::string_view bytes) {
     }
     line_ = scanned_;
   }
+  scanned_ = std::max(scanned_, end);
   if (scanned_ >= limit) return finish({Outcome::kMalformed, 0, 413, "the header section is over the limit"});
   return {};
 }

@@ -29,8 +29,9 @@ HeaderId compact_form(char letter) {
   }
 }
 
-HeaderId if_equal(std::string_view name, std::string_view known, HeaderId id) {
-  return iequals(name, known) ? id : HeaderId::kOther;
+template <Word kWord>
+HeaderId if_word(std::string_view name, HeaderId id) {
+  return is_word<kWord>(name) ? id : HeaderId::kOther;
 }
 
 }  // namespace
@@ -42,30 +43,29 @@ HeaderId header_id(std::string_view name) {
     case 1:
       return compact_form(name[0]);
     case 2:
-      return if_equal(name, "To", HeaderId::kTo);
+      return if_word<"To">(name, HeaderId::kTo);
     case 3:
-      return if_equal(name, "Via", HeaderId::kVia);
+      return if_word<"Via">(name, HeaderId::kVia);
     case 4:
-      return first == 'f' ? if_equal(name, "From", HeaderId::kFrom) : if_equal(name, "CSeq", HeaderId::kCSeq);
+      return first == 'f' ? if_word<"From">(name, HeaderId::kFrom) : if_word<"CSeq">(name, HeaderId::kCSeq);
     case 5:
-      return if_equal(name, "Route", HeaderId::kRoute);
+      return if_word<"Route">(name, HeaderId::kRoute);
     case 7:
-      if (to_lower(name[1]) == 'a') return if_equal(name, "Call-ID", HeaderId::kCallId);
-      return first == 'c' ? if_equal(name, "Contact", HeaderId::kContact)
-                          : if_equal(name, "Require", HeaderId::kRequire);
+      if (to_lower(name[1]) == 'a') return if_word<"Call-ID">(name, HeaderId::kCallId);
+      return first == 'c' ? if_word<"Contact">(name, HeaderId::kContact) : if_word<"Require">(name, HeaderId::kRequire);
     case 9:
-      return first == 's' ? if_equal(name, "Supported", HeaderId::kSupported)
-                          : if_equal(name, "Timestamp", HeaderId::kTimestamp);
+      return first == 's' ? if_word<"Supported">(name, HeaderId::kSupported)
+                          : if_word<"Timestamp">(name, HeaderId::kTimestamp);
     case 11:
-      return if_equal(name, "Unsupported", HeaderId::kUnsupported);
+      return if_word<"Unsupported">(name, HeaderId::kUnsupported);
     case 12:
-      if (first == 'r') return if_equal(name, "Record-Route", HeaderId::kRecordRoute);
-      return first == 'm' ? if_equal(name, "Max-Forwards", HeaderId::kMaxForwards)
-                          : if_equal(name, "Content-Type", HeaderId::kContentType);
+      if (first == 'r') return if_word<"Record-Route">(name, HeaderId::kRecordRoute);
+      return first == 'm' ? if_word<"Max-Forwards">(name, HeaderId::kMaxForwards)
+                          : if_word<"Content-Type">(name, HeaderId::kContentType);
     case 13:
-      return if_equal(name, "Proxy-Require", HeaderId::kProxyRequire);
+      return if_word<"Proxy-Require">(name, HeaderId::kProxyRequire);
     case 14:
-      return if_equal(name, "Content-Length", HeaderId::kContentLength);
+      return if_word<"Content-Length">(name, HeaderId::kContentLength);
     default:
       return HeaderId::kOther;
   }

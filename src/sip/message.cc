@@ -4,36 +4,45 @@
 #include <cstring>
 
 #include "sip/framer.h"
+#include "sip/lines.h"
 #include "sip/text.h"
 
 namespace ktrunk::sip {
 
 namespace {
 
-struct NamedMethod {
-  std::string_view name;
-  Method method;
-};
-constexpr NamedMethod kMethods[] = {
-    {"INVITE", Method::kInvite},   {"ACK", Method::kAck},
-    {"BYE", Method::kBye},         {"CANCEL", Method::kCancel},
-    {"OPTIONS", Method::kOptions}, {"REGISTER", Method::kRegister},
-    {"MESSAGE", Method::kMessage}, {"SUBSCRIBE", Method::kSubscribe},
-    {"NOTIFY", Method::kNotify},   {"UPDATE", Method::kUpdate},
-    {"PRACK", Method::kPrack},     {"INFO", Method::kInfo},
-    {"REFER", Method::kRefer},     {"PUBLISH", Method::kPublish},
-};
-
 Method method_of(std::string_view name) {  // methods are case-sensitive (RFC 3261 7.1)
-  for (const NamedMethod& known : kMethods)
-    if (known.name == name) return known.method;
-  return Method::kOther;
+  const auto if_equal = [name](std::string_view known, Method method) {
+    return name == known ? method : Method::kOther;
+  };
+  switch (name.size()) {
+    case 3:
+      return name[0] == 'A' ? if_equal("ACK", Method::kAck) : if_equal("BYE", Method::kBye);
+    case 4:
+      return if_equal("INFO", Method::kInfo);
+    case 5:
+      return name[0] == 'P' ? if_equal("PRACK", Method::kPrack) : if_equal("REFER", Method::kRefer);
+    case 6:
+      if (name[0] == 'I') return if_equal("INVITE", Method::kInvite);
+      if (name[0] == 'C') return if_equal("CANCEL", Method::kCancel);
+      return name[0] == 'N' ? if_equal("NOTIFY", Method::kNotify) : if_equal("UPDATE", Method::kUpdate);
+    case 7:
+      if (name[0] == 'O') return if_equal("OPTIONS", Method::kOptions);
+      return name[0] == 'M' ? if_equal("MESSAGE", Method::kMessage) : if_equal("PUBLISH", Method::kPublish);
+    case 8:
+      return if_equal("REGISTER", Method::kRegister);
+    case 9:
+      return if_equal("SUBSCRIBE", Method::kSubscribe);
+    default:
+      return Method::kOther;
+  }
 }
 
 constexpr std::string_view kVersion = "SIP/2.0";
 
 // "SIP/" 1*DIGIT "." 1*DIGIT
 bool is_sip_version(std::string_view text) {
+  if (text == kVersion) return true;
   if (text.size() < 4 || !iequals(text.substr(0, 4), "SIP/")) return false;
   text.remove_prefix(4);
   const std::size_t dot = text.find('.');
@@ -102,10 +111,10 @@ void Message::parse_start_line(std::string_view line) {
 // One logical header field, [begin, end) without its last line end.
 void Message::add_header(std::size_t begin, std::size_t end, std::size_t line_end) {
   const std::string_view field = bytes_.substr(begin, end - begin);
-  const std::size_t colon = field.find(':');
-  std::size_t name_size = colon;
-  while (colon != std::string_view::npos && name_size > 0 && is_lws(field[name_size - 1])) --name_size;
-  if (colon == std::string_view::npos || !is_token(field.substr(0, name_size))) {
+  const std::size_t name_size = span_of(kTokenClass, field);
+  std::size_t colon = name_size;
+  while (colon < field.size() && is_lws(field[colon])) ++colon;
+  if (name_size == 0 || colon == field.size() || field[colon] != ':') {
     set_defect(400, "Malformed header field");
     return;
   }
@@ -141,10 +150,8 @@ bool Message::index_headers() {
   std::size_t field = 0;      // where the current logical field begins; 0: the start-line
   std::size_t field_end = 0;  // where its text ends
   bool bare_lf = false;
-  while (line < limit) {
-    const void* found = std::memchr(bytes_.data() + line, '\n', limit - line);
-    if (found == nullptr) break;
-    const auto feed = static_cast<std::size_t>(static_cast<const char*>(found) - bytes_.data());
+  LineFeeds feeds(bytes_, 0, limit);
+  for (std::size_t feed = feeds.next(); feed != LineFeeds::kNone; feed = feeds.next()) {
     const bool this_bare = feed == line || bytes_[feed - 1] != '\r';
     if (line == 0) bare_lf = this_bare;
     if (bare_lf != this_bare) set_defect(400, "Mixed line ends");
@@ -164,8 +171,7 @@ bool Message::index_headers() {
     } else if (!fold) {
       field = line;
     }
-    if (text_end > line && std::memchr(bytes_.data() + line, '\r', text_end - line) != nullptr)
-      set_defect(400, "CR without LF");
+    if (feeds.stray_return_before(feed)) set_defect(400, "CR without LF");
     field_end = text_end;
     line = feed + 1;
   }

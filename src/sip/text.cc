@@ -14,8 +14,7 @@ std::optional<ParameterReader::Parameter> ParameterReader::next() {
   if (rest_.front() != ';') return fail();
   rest_ = trim_front(rest_.substr(1));
 
-  std::size_t length = 0;
-  while (length < rest_.size() && is_token_char(rest_[length])) ++length;
+  std::size_t length = span_of(kTokenClass, rest_);
   if (length == 0) return fail();
   Parameter parameter{.name = rest_.substr(0, length), .value = {}, .whole = rest_.substr(0, length)};
   const char* begin = rest_.data();
@@ -28,13 +27,9 @@ std::optional<ParameterReader::Parameter> ParameterReader::next() {
     length = skip_quoted(rest_, 0);
     if (length == std::string_view::npos) return fail();
   } else {  // a token or a host; an IPv6 address comes with and without brackets (RFC 5118 4.5)
-    length = 0;
-    while (length < rest_.size() && rest_[length] != ';' && !is_lws(rest_[length])) {
-      const char c = rest_[length];
-      if (!is_token_char(c) && c != '[' && c != ']' && c != ':' && c != '/' && c != '@') return fail();
-      ++length;
-    }
+    length = span_of(kParameterClass, rest_);
     if (length == 0) return fail();
+    if (length < rest_.size() && rest_[length] != ';' && !is_lws(rest_[length])) return fail();
   }
   parameter.has_value = true;
   parameter.value = rest_.substr(0, length);

@@ -1,6 +1,7 @@
 // The character classes and small readers of RFC 3261 25.1. Pure functions on views; nothing is kept.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 namespace ktrunk::sip {
 
@@ -20,21 +22,85 @@ namespace ktrunk::sip {
 [[nodiscard]] constexpr bool is_lws(char c) { return is_blank(c) || c == '\r' || c == '\n'; }
 [[nodiscard]] constexpr char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 
+// Classes of octets that are looked for in one table.
+enum CharacterClass : std::uint8_t {
+  kTokenClass = 1,      // RFC 3261 25.1, token
+  kUriClass = 2,        // visible ASCII without what could end a URI in a header, and without '@' and '%'
+  kHostClass = 4,       // a host name or IPv4 address; with the underscore of real names
+  kDigitClass = 8,      // 0 to 9
+  kParameterClass = 16  // an unquoted parameter's value: tokens and hosts, with and without brackets (RFC 5118 4.5)
+};
+
 namespace detail {
-inline constexpr auto kTokenTable = [] {
-  std::array<bool, 256> table{};
-  for (int i = 0; i < 256; ++i) table[static_cast<std::size_t>(i)] = i < 128 && is_alnum(static_cast<char>(i));
-  for (const char c : std::string_view("-.!%*_+`'~")) table[static_cast<unsigned char>(c)] = true;
+inline constexpr auto kClasses = [] {
+  std::array<std::uint8_t, 256> table{};
+  for (unsigned i = 0; i < 128; ++i) {
+    const char c = static_cast<char>(i);
+    const auto is_in = [c](std::string_view some) { return some.find(c) != std::string_view::npos; };
+    unsigned classes = 0;
+    if (is_alnum(c) || is_in("-.!%*_+`'~")) classes |= kTokenClass | kParameterClass;
+    if (c > ' ' && i != 0x7f && !is_in("<>\"\\@%")) classes |= kUriClass;
+    if (is_alnum(c) || is_in(".-_")) classes |= kHostClass;
+    if (is_digit(c)) classes |= kDigitClass;
+    if (is_in("[]:/@")) classes |= kParameterClass;
+    table[i] = static_cast<std::uint8_t>(classes);
+  }
   return table;
 }();
 }  // namespace detail
 
-// RFC 3261 25.1, token.
-[[nodiscard]] constexpr bool is_token_char(char c) { return detail::kTokenTable[static_cast<unsigned char>(c)]; }
+[[nodiscard]] constexpr bool is_in(CharacterClass wanted, char c) {
+  return (detail::kClasses[static_cast<unsigned char>(c)] & wanted) != 0;
+}
+// How many octets of a class the text begins with, from an offset on: the offset behind them.
+[[nodiscard]] constexpr std::size_t span_of(CharacterClass wanted, std::string_view text, std::size_t from = 0) {
+  while (from < text.size() && is_in(wanted, text[from])) ++from;
+  return from;
+}
+
+[[nodiscard]] constexpr bool is_token_char(char c) { return is_in(kTokenClass, c); }
 [[nodiscard]] constexpr bool is_token(std::string_view text) {
-  for (const char c : text)
-    if (!is_token_char(c)) return false;
-  return !text.empty();
+  return !text.empty() && span_of(kTokenClass, text) == text.size();
+}
+
+// A word that is written in the program, such as a parameter's name.
+template <std::size_t Size>
+struct Word {
+  std::array<char, Size - 1> text;
+  consteval Word(const char (&literal)[Size]) { std::copy_n(literal, Size - 1, text.begin()); }
+
+  // Its octets from an offset on as a number, and in it the bits that are the case of a letter.
+  template <typename Number>
+  [[nodiscard]] consteval Number octets(std::size_t offset) const {
+    std::uint64_t number = 0;
+    for (std::size_t i = sizeof(Number); i-- > 0;)
+      number = number << 8 | static_cast<unsigned char>(to_lower(text[offset + i]));
+    return static_cast<Number>(number);
+  }
+  template <typename Number>
+  [[nodiscard]] consteval Number cases(std::size_t offset) const {
+    std::uint64_t number = 0;
+    for (std::size_t i = sizeof(Number); i-- > 0;) number = number << 8 | (is_alpha(text[offset + i]) ? 0x20u : 0u);
+    return static_cast<Number>(number);
+  }
+};
+
+// Whether the text is that word, in any case. Several octets are compared together.
+template <Word kWord>
+[[nodiscard]] inline bool is_word(std::string_view text) {
+  constexpr std::size_t kSize = kWord.text.size();
+  // Two numbers, which overlap where the word is not twice as long as one.
+  using Number = std::conditional_t<
+      (kSize >= 8), std::uint64_t,
+      std::conditional_t<(kSize >= 4), std::uint32_t, std::conditional_t<(kSize >= 2), std::uint16_t, std::uint8_t>>>;
+  constexpr std::size_t kSecond = kSize - sizeof(Number);
+  static_assert(kSize <= 2 * sizeof(Number));
+  if (text.size() != kSize) return false;
+  Number first = 0, second = 0;
+  std::memcpy(&first, text.data(), sizeof first);
+  std::memcpy(&second, text.data() + kSecond, sizeof second);
+  return (first | kWord.template cases<Number>(0)) == kWord.template octets<Number>(0) &&
+         (second | kWord.template cases<Number>(kSecond)) == kWord.template octets<Number>(kSecond);
 }
 
 [[nodiscard]] constexpr bool iequals(std::string_view a, std::string_view b) {
