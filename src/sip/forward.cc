@@ -77,10 +77,10 @@ void add_missing_content_length(const Message& message, Edits& edits) {
   edits.insert(message.header_section_size() - 2, line.view());  // before the empty line
 }
 
-void Proxy::add_via(const Message& request, const Via& top_via, const Flow& source, const Flow& destination,
-                    std::size_t offset, Edits& edits) const {
+void Proxy::add_via(const Message& request, const Flow& source, const Flow& destination, std::size_t offset,
+                    Edits& edits) const {
   ViaToken token{.source = source,
-                 .transaction = transaction_hash(request, top_via, key_),
+                 .transaction = transaction_hash(request, *request.facts().top_via, key_),
                  .loop = loop_hash(request, source, destination.trunk, key_),
                  .destination = peer_hash(destination, key_)};
   if (source.transport == config::Transport::kUdp) token.source.remote = reply_address(request, source);
@@ -115,15 +115,15 @@ void Proxy::add_record_route(std::string_view scheme, const Flow& source, const 
 
 void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const {
   edits.clear();
-  RequestFacts facts;
-  if (!request.is_request() || check_request(request, limits_, facts).status != 0 || facts.max_forwards == 0u)
+  const Facts& facts = request.facts();
+  if (!request.is_request() || check_request(request, limits_).status != 0 || facts.max_forwards == 0u)
     return edits.fail();
-  const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
+  const RoutePlan plan = plan_routes(request, *facts.uri, own_, key_);
   edit_routes(request, plan, edits);
 
   const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
-  add_via(request, facts.top_via, source, destination, via_line, edits);
-  const TopViaChanges changes = top_via_changes(facts.top_via, source.remote);
+  add_via(request, source, destination, via_line, edits);
+  const TopViaChanges changes = top_via_changes(*facts.top_via, source.remote);
   for (std::size_t i = 0; i < changes.count; ++i) {
     const TopViaChange& change = changes.list[i];
     edits.replace(request.offset_of(change.place), change.place.size(), change.text.view());

@@ -60,6 +60,7 @@ void Message::reset(std::string_view bytes) {
   method_ = Method::kOther;
   status_ = 0;
   defect_ = {};
+  facts_ = {};
   method_name_ = request_uri_ = reason_ = {};
   header_count_ = 0;
   first_.fill(kNone16);
@@ -80,8 +81,10 @@ void Message::parse_request_line(std::string_view line) {
   method_ = method_of(method_name_);
   request_uri_ = line.substr(method_end + 1, version - method_end - 1);
   const std::string_view version_text = line.substr(version + 1);
-  if (request_uri_.empty() || std::any_of(request_uri_.begin(), request_uri_.end(), [](char c) { return is_lws(c); }) ||
-      !is_sip_version(version_text)) {
+  facts_.uri = parse_uri(request_uri_);
+  // No URI has white space in it.
+  const bool is_split = !facts_.uri && std::ranges::any_of(request_uri_, [](char c) { return is_lws(c); });
+  if (request_uri_.empty() || is_split || !is_sip_version(version_text)) {
     set_defect(400, "Malformed Request-Line");
   } else if (!iequals(version_text, kVersion)) {
     set_defect(505, "Version Not Supported");
@@ -203,12 +206,13 @@ void Message::find_body(Carrier carrier) {
 
 void Message::parse(std::string_view bytes, Carrier carrier) {
   reset(bytes);
-  if (!index_headers()) {
+  if (index_headers()) {
+    find_body(carrier);
+  } else {
     set_defect(400, "No end of the header section");
     if (bytes.empty()) bytes_ = "";  // offsets are counted from it: not from a null pointer
-    return;
   }
-  find_body(carrier);
+  if (kind_ != Kind::kNone) read_facts();
 }
 
 Message::Header Message::header(std::size_t index) const {
@@ -238,7 +242,8 @@ void ValueCursor::load() {
 
 std::optional<ValueCursor::Value> ValueCursor::next() {
   if (!open_) return std::nullopt;
-  std::size_t end = 0;
+  // As a rule there is one value.
+  std::size_t end = rest_.find(',') == std::string_view::npos ? rest_.size() : 0;
   bool in_angle = false;
   while (end < rest_.size()) {
     const char c = rest_[end];

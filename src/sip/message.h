@@ -13,6 +13,8 @@
 #include <string_view>
 
 #include "sip/limits.h"
+#include "sip/uri.h"
+#include "sip/via.h"
 
 namespace ktrunk::sip {
 
@@ -61,6 +63,21 @@ enum class HeaderId : std::uint8_t {
 inline constexpr std::size_t kHeaderIds = 17;
 [[nodiscard]] HeaderId header_id(std::string_view name);
 
+// What the header fields say that decide how a message goes on, each read once. What is missing or cannot be read is
+// empty, and check_request() and check_response() (validate.h) say so.
+struct Facts {
+  std::size_t vias = 0;  // how many Via values
+  std::optional<Via> top_via;
+  std::size_t top_via_place = 0, top_via_size = 0;  // what is taken out of the message to pop it
+  std::optional<Uri> uri;                           // requests: the Request-URI
+  std::optional<unsigned> max_forwards;
+  bool from_is_sound = false, to_is_sound = false;
+  bool to_has_tag = false;  // inside a dialog
+  std::string_view from_tag;
+  bool cseq_is_sound = false;
+  std::string_view cseq_number, cseq_method;
+};
+
 class Message {
  public:
   enum class Kind : std::uint8_t { kNone, kRequest, kResponse };  // kNone: the start-line is neither
@@ -108,6 +125,8 @@ class Message {
   // The value of the first header field of this name; empty when there is none.
   [[nodiscard]] std::string_view value(HeaderId id) const;
 
+  [[nodiscard]] const Facts& facts() const { return facts_; }
+
   // Where a view that points into bytes() begins, in octets from its first.
   [[nodiscard]] std::size_t offset_of(std::string_view part) const {
     return static_cast<std::size_t>(part.data() - bytes_.data());
@@ -129,6 +148,8 @@ class Message {
   bool index_headers();
   void add_header(std::size_t begin, std::size_t end, std::size_t line_end);
   void find_body(Carrier carrier);
+  void read_facts();
+  void read_vias();
 
   std::string_view bytes_;
   std::size_t header_section_ = 0;
@@ -136,6 +157,7 @@ class Message {
   Method method_ = Method::kOther;
   int status_ = 0;
   Defect defect_;
+  Facts facts_;
   std::string_view method_name_;
   std::string_view request_uri_;
   std::string_view reason_;

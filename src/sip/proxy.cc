@@ -60,7 +60,7 @@ Decision Proxy::refuse_sips(const Message& request) {
 }
 
 // Loop detection (RFC 3261 16.3 step 4): whether a Via of ours is from the same decision about this request.
-bool Proxy::was_here(const Message& request, const RequestFacts& facts, const Flow& source, TrunkId to) const {
+bool Proxy::was_here(const Message& request, const Flow& source, TrunkId to) const {
   std::optional<std::uint32_t> now;
   const auto from_same_decision = [&](const Via& via) {
     if (!via.has_magic_cookie()) return false;
@@ -69,8 +69,8 @@ bool Proxy::was_here(const Message& request, const RequestFacts& facts, const Fl
     if (!now) now = loop_hash(request, source, to, key_);
     return token->loop == *now;
   };
-  if (from_same_decision(facts.top_via)) return true;
-  if (facts.vias == 1) return false;
+  if (from_same_decision(*request.facts().top_via)) return true;
+  if (request.facts().vias == 1) return false;
   ValueCursor vias(request, HeaderId::kVia);
   (void)vias.next();
   while (const auto value = vias.next()) {
@@ -81,11 +81,12 @@ bool Proxy::was_here(const Message& request, const RequestFacts& facts, const Fl
 }
 
 Decision Proxy::decide_request(const Message& request, const Flow& source) const {
-  RequestFacts facts;
-  if (const auto defect = check_request(request, limits_, facts); defect.status != 0)
+  if (const auto defect = check_request(request, limits_); defect.status != 0)
     return refuse(request, defect.status, defect.what);
+  const Facts& facts = request.facts();
+  const Uri& uri = *facts.uri;
 
-  const bool is_for_us = facts.uri.user.empty() && own_.is_us(facts.uri);
+  const bool is_for_us = uri.user.empty() && own_.is_us(uri);
   if (is_for_us && request.method() == Method::kOptions) return Reply{200, "OK", kOptionsHeaders};
   if (facts.max_forwards == 0u) return refuse(request, 483, "Too Many Hops");
   // ACK and CANCEL are exempt (20.29, 9.1): they follow an INVITE that was refused already if it had to be.
@@ -93,8 +94,8 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
       ValueCursor(request, HeaderId::kProxyRequire).next())
     return refuse(request, 420, "Bad Extension");
 
-  const std::uint64_t affinity = transaction_hash(request, facts.top_via, key_);
-  const RoutePlan plan = plan_routes(request, facts.uri, own_, key_);
+  const std::uint64_t affinity = transaction_hash(request, *facts.top_via, key_);
+  const RoutePlan plan = plan_routes(request, uri, own_, key_);
   const Needs needs = plan.sips ? Needs::kTls : Needs::kAnyTransport;
   switch (plan.next) {
     case RoutePlan::Next::kForged:
@@ -103,7 +104,7 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
       return refuse(request, 400, "Bad Route");
     case RoutePlan::Next::kToken:
       if (const Flow* next = other_side(plan.token, source)) {
-        if (was_here(request, facts, source, next->trunk)) return refuse(request, 482, "Loop Detected");
+        if (was_here(request, source, next->trunk)) return refuse(request, 482, "Loop Detected");
         return ToFlow{*next, affinity, needs};
       }
       return refuse(request, 403, "Not Your Dialog");
@@ -113,18 +114,18 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
   const auto trunk = routes_.find({.from_trunk = source.trunk,
                                    .from_listener = source.listener,
                                    .method = request.method_name(),
-                                   .user = facts.uri.user,
-                                   .host = facts.uri.host});
+                                   .user = uri.user,
+                                   .host = uri.host});
   if (!trunk) return refuse(request, 404, "No Route");
-  if (was_here(request, facts, source, *trunk)) return refuse(request, 482, "Loop Detected");
+  if (was_here(request, source, *trunk)) return refuse(request, 482, "Loop Detected");
   // A sips URI that came in the clear has been read already; inside a dialog it follows the dialog's flows.
   if (needs == Needs::kTls && source.transport != config::Transport::kTls) return refuse_sips(request);
   return ToTrunk{*trunk, affinity, needs};
 }
 
 Decision Proxy::decide_response(const Message& response, const Flow& source, Edits& edits) const {
-  Via top_via;
-  if (const auto defect = check_response(response, limits_, top_via); defect.status != 0) return Drop{defect.what};
+  if (const auto defect = check_response(response, limits_); defect.status != 0) return Drop{defect.what};
+  const Via& top_via = *response.facts().top_via;
   if (!top_via.has_magic_cookie()) return Drop{"the top Via is not ours"};
   const auto token = decode_via_token(top_via.branch.substr(kMagicCookie.size()), key_);
   if (!token) return Drop{"the top Via is not ours"};

@@ -28,7 +28,6 @@
 
 namespace ktrunk::sip {
 
-struct RequestFacts;
 struct Via;
 
 struct Reply {
@@ -83,9 +82,9 @@ class Proxy {
  private:
   [[nodiscard]] Decision decide_request(const Message& request, const Flow& source) const;
   [[nodiscard]] Decision decide_response(const Message& response, const Flow& source, Edits& edits) const;
-  [[nodiscard]] bool was_here(const Message& request, const RequestFacts& facts, const Flow& source, TrunkId to) const;
-  void add_via(const Message& request, const Via& top_via, const Flow& source, const Flow& destination,
-               std::size_t offset, Edits& edits) const;
+  [[nodiscard]] bool was_here(const Message& request, const Flow& source, TrunkId to) const;
+  void add_via(const Message& request, const Flow& source, const Flow& destination, std::size_t offset,
+               Edits& edits) const;
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
                         Edits& edits) const;
 

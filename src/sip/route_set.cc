@@ -153,16 +153,8 @@ void edit_routes(const Message& request, const RoutePlan& plan, Edits& edits) {
 }
 
 void pop_top_via(const Message& message, Edits& edits) {
-  ValueCursor vias(message, HeaderId::kVia);
-  const auto top = vias.next();
-  if (!top) return edits.fail();
-  if (top->last_on_line) {
-    const Message::Header field = message.header(top->header);
-    edits.erase(field.line, field.line_end - field.line);
-    return;
-  }
-  const std::size_t begin = message.offset_of(top->text);
-  edits.erase(begin, message.offset_of(vias.next()->text) - begin);
+  if (message.facts().vias == 0) return edits.fail();
+  edits.erase(message.facts().top_via_place, message.facts().top_via_size);
 }
 
 }  // namespace ktrunk::sip

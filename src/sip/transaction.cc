@@ -2,8 +2,6 @@
 
 #include "sip/ip_text.h"
 #include "sip/siphash.h"
-#include "sip/text.h"
-#include "sip/uri.h"
 
 namespace ktrunk::sip {
 
@@ -19,16 +17,6 @@ SipHash hash_for(Purpose purpose, const TokenKey& key) {
   return hash;
 }
 
-std::string_view from_tag(const Message& request) {
-  const auto from = parse_name_addr(request.value(HeaderId::kFrom));
-  return from ? find_parameter(from->parameters, "tag").value_or("") : std::string_view{};
-}
-
-std::string_view cseq_number(const Message& request) {
-  const std::string_view cseq = request.value(HeaderId::kCSeq);
-  return cseq.substr(0, cseq.find_first_of(" \t\r\n"));
-}
-
 }  // namespace
 
 std::uint64_t transaction_hash(const Message& request, const Via& top_via, const TokenKey& key) {
@@ -41,9 +29,9 @@ std::uint64_t transaction_hash(const Message& request, const Via& top_via, const
   }
   // The To tag stays out: the ACK has one that the INVITE had not. So does CSeq's method.
   hash.text(top_via.text);
-  hash.text(from_tag(request));
+  hash.text(request.facts().from_tag);
   hash.text(request.value(HeaderId::kCallId));
-  hash.text(cseq_number(request));
+  hash.text(request.facts().cseq_number);
   hash.text(request.request_uri());
   return hash.value64();
 }
@@ -54,8 +42,8 @@ std::uint32_t loop_hash(const Message& request, const Flow& source, TrunkId to, 
   for (std::size_t i = request.first(HeaderId::kRoute); i != Message::kNoHeader; i = request.next_same(i))
     hash.text(request.header(i).value);
   hash.text(request.value(HeaderId::kCallId));
-  hash.text(from_tag(request));
-  hash.text(cseq_number(request));
+  hash.text(request.facts().from_tag);
+  hash.text(request.facts().cseq_number);
   // Where it came from counts as far as routes can tell: a PBX that sends a call back as it was is no loop.
   hash.word(source.trunk.valid() ? std::uint64_t{source.trunk.value} : std::uint64_t{source.listener.value} << 32);
   hash.word(to.value);
