@@ -77,10 +77,10 @@ void add_missing_content_length(const Message& message, Edits& edits) {
   edits.insert(message.header_section_size() - 2, line.view());  // before the empty line
 }
 
-void Proxy::add_via(const Message& request, const Flow& source, const Flow& destination, std::size_t offset,
-                    Edits& edits) const {
+void Proxy::add_via(const Message& request, const Flow& source, const Flow& destination, std::uint64_t transaction,
+                    std::size_t offset, Edits& edits) const {
   ViaToken token{.source = source,
-                 .transaction = transaction_hash(request, *request.facts().top_via, key_),
+                 .transaction = transaction,
                  .loop = loop_hash(request, source, destination.trunk, key_),
                  .destination = peer_hash(destination, key_)};
   if (source.transport == config::Transport::kUdp) token.source.remote = reply_address(request, source);
@@ -113,7 +113,8 @@ void Proxy::add_record_route(std::string_view scheme, const Flow& source, const 
   }
 }
 
-void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const {
+void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
+                            std::optional<std::uint64_t> affinity) const {
   edits.clear();
   const Facts& facts = request.facts();
   if (!request.is_request() || check_request(request, limits_).status != 0 || facts.max_forwards == 0u)
@@ -122,7 +123,8 @@ void Proxy::forward_request(const Message& request, const Flow& source, const Fl
   edit_routes(request, plan, edits);
 
   const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
-  add_via(request, source, destination, via_line, edits);
+  if (!affinity) affinity = transaction_hash(request, *facts.top_via, key_);
+  add_via(request, source, destination, *affinity, via_line, edits);
   const TopViaChanges changes = top_via_changes(*facts.top_via, source.remote);
   for (std::size_t i = 0; i < changes.count; ++i) {
     const TopViaChange& change = changes.list[i];

@@ -36,7 +36,7 @@ class LineFeeds {
   [[nodiscard]] bool stray_return_before(std::size_t feed) const { return stray_ < feed; }
 
  private:
-  static constexpr std::size_t kBlock = 16;
+  static constexpr std::size_t kBlock = 32;
 
   void load() {
     block_ = next_;
@@ -51,17 +51,22 @@ class LineFeeds {
     feeds_ = mask(octets, '\n');
     const std::uint32_t returns = mask(octets, '\r');
     // The octet behind each CR must be an LF; the first of a block may be behind the last of the block before.
-    const std::uint32_t strays = (returns << 1 | open_return_) & ~feeds_ & 0xffff;
+    const std::uint32_t strays = (returns << 1 | open_return_) & ~feeds_;
     open_return_ = returns >> (kBlock - 1);
     if (strays != 0 && stray_ == kNone) stray_ = block_ + static_cast<std::size_t>(std::countr_zero(strays)) - 1;
   }
 
-  // A bit for each of sixteen octets that is `wanted`.
+  // A bit for each of a block's octets that is `wanted`.
   static std::uint32_t mask(const char* octets, char wanted) {
 #if defined(__SSE2__)
-    __m128i block;
-    std::memcpy(&block, octets, sizeof block);
-    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8(wanted))));
+    __m128i low, high;
+    std::memcpy(&low, octets, sizeof low);
+    std::memcpy(&high, octets + sizeof low, sizeof high);
+    const __m128i all = _mm_set1_epi8(wanted);
+    const auto bits = [all](__m128i half) {
+      return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(half, all)));
+    };
+    return bits(high) << 16 | bits(low);
 #else
     std::uint32_t bits = 0;
     for (std::size_t i = 0; i < kBlock; ++i) bits |= std::uint32_t{octets[i] == wanted} << i;

@@ -72,9 +72,10 @@ void Message::set_defect(int status, const char* what) {
 }
 
 void Message::parse_request_line(std::string_view line) {
-  const std::size_t method_end = line.find(' ');
-  if (method_end == std::string_view::npos || !is_token(line.substr(0, method_end))) return;
-  const std::size_t version = line.rfind(' ');
+  const std::size_t method_end = span_of(kTokenClass, line);
+  if (method_end == 0 || method_end == line.size() || line[method_end] != ' ') return;
+  constexpr std::string_view kUsual = " SIP/2.0";
+  const std::size_t version = line.ends_with(kUsual) ? line.size() - kUsual.size() : line.rfind(' ');
   if (version == method_end) return;
   kind_ = Kind::kRequest;
   method_name_ = line.substr(0, method_end);
@@ -103,7 +104,7 @@ void Message::parse_status_line(std::string_view line) {
 
 void Message::parse_start_line(std::string_view line) {
   if (line.size() > kVersion.size() && line[kVersion.size()] == ' ' &&
-      iequals(line.substr(0, kVersion.size()), kVersion)) {
+      is_word<"SIP/2.0">(line.substr(0, kVersion.size()))) {
     parse_status_line(line);
   } else {
     parse_request_line(line);
@@ -114,7 +115,13 @@ void Message::parse_start_line(std::string_view line) {
 // One logical header field, [begin, end) without its last line end.
 void Message::add_header(std::size_t begin, std::size_t end, std::size_t line_end) {
   const std::string_view field = bytes_.substr(begin, end - begin);
-  const std::size_t name_size = span_of(kTokenClass, field);
+  // A name that is known is a token.
+  std::size_t name_size = std::min(field.find(':'), field.size());
+  HeaderId id = header_id(field.substr(0, name_size));
+  if (id == HeaderId::kOther) {
+    name_size = span_of(kTokenClass, field);
+    id = header_id(field.substr(0, name_size));
+  }
   std::size_t colon = name_size;
   while (colon < field.size() && is_lws(field[colon])) ++colon;
   if (name_size == 0 || colon == field.size() || field[colon] != ':') {
@@ -126,7 +133,6 @@ void Message::add_header(std::size_t begin, std::size_t end, std::size_t line_en
     return;
   }
   const std::string_view value = trim(field.substr(colon + 1));
-  const HeaderId id = header_id(field.substr(0, name_size));
   const auto narrow = [](std::size_t offset) { return static_cast<std::uint16_t>(offset); };
   const std::uint16_t index = narrow(header_count_++);
   headers_[index] = {.line = narrow(begin),

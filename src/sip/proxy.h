@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -73,7 +74,9 @@ class Proxy {
   // datagram had none. For a request that decide() sent on. edits is cleared first. edits.failed(): it cannot be
   // forwarded (a host name too long for the edits); answer 500. source.remote must be set, also for streams;
   // destination.listener is the one whose address we show.
-  void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits) const;
+  // affinity: the decision's, where it is known; it is worked out again otherwise.
+  void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
+                       std::optional<std::uint64_t> affinity = std::nullopt) const;
 
   // The reply to a request as bytes (RFC 3261 8.2.6), appended to out. Nothing is appended for an ACK, a response, or
   // something without a Via to answer to. A 420 gets its Unsupported from the request's Proxy-Require.
@@ -83,8 +86,8 @@ class Proxy {
   [[nodiscard]] Decision decide_request(const Message& request, const Flow& source) const;
   [[nodiscard]] Decision decide_response(const Message& response, const Flow& source, Edits& edits) const;
   [[nodiscard]] bool was_here(const Message& request, const Flow& source, TrunkId to) const;
-  void add_via(const Message& request, const Flow& source, const Flow& destination, std::size_t offset,
-               Edits& edits) const;
+  void add_via(const Message& request, const Flow& source, const Flow& destination, std::uint64_t transaction,
+               std::size_t offset, Edits& edits) const;
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
                         Edits& edits) const;
 

@@ -26,7 +26,7 @@ namespace ktrunk::sip {
 enum CharacterClass : std::uint8_t {
   kTokenClass = 1,      // RFC 3261 25.1, token
   kUriClass = 2,        // visible ASCII without what could end a URI in a header, and without '@' and '%'
-  kHostClass = 4,       // a host name or IPv4 address; with the underscore of real names
+  kHostClass = 4,       // a host name or IPv4 address; underscores are no part of the grammar, but of real names
   kDigitClass = 8,      // 0 to 9
   kParameterClass = 16  // an unquoted parameter's value: tokens and hosts, with and without brackets (RFC 5118 4.5)
 };

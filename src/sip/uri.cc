@@ -9,31 +9,24 @@ namespace ktrunk::sip {
 
 namespace {
 
-bool all_escapes_complete(std::string_view text) {
-  for (std::size_t i = text.find('%'); i != std::string_view::npos; i = text.find('%', i + 1))
-    if (i + 2 >= text.size() || !is_hex(text[i + 1]) || !is_hex(text[i + 2])) return false;
-  return true;
+// How far a URI's text goes from an offset on: the classes of the grammar, and '#', '|' and the like that telephones
+// send in practice; escapes that are complete. Ends at the first octet that cannot be part of one, and at an '@'.
+std::size_t uri_span(std::string_view text, std::size_t from = 0) {
+  for (;;) {
+    from = span_of(kUriClass, text, from);
+    const bool escape = from + 2 < text.size() && text[from] == '%' && is_hex(text[from + 1]) && is_hex(text[from + 2]);
+    if (!escape) return from;
+    from += 3;
+  }
 }
-
-// Visible ASCII without what could end a URI in a header: the classes of the grammar, and '#', '|' and the like that
-// telephones send in practice.
-bool is_uri_text(std::string_view text) {
-  const bool clean = std::all_of(text.begin(), text.end(), [](char c) {
-    return c > ' ' && c < 0x7f && c != '<' && c != '>' && c != '"' && c != '\\' && c != '@';
-  });
-  return clean && all_escapes_complete(text);
-}
+bool is_uri_text(std::string_view text) { return uri_span(text) == text.size(); }
 
 bool is_ipv6_text(std::string_view text) {
   return text.find(':') != std::string_view::npos &&
          std::all_of(text.begin(), text.end(), [](char c) { return is_hex(c) || c == ':' || c == '.'; });
 }
 
-// A name or IPv4 address. Underscores are no part of the grammar, but of real names.
-bool is_host_name(std::string_view text) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](char c) { return is_alnum(c) || c == '.' || c == '-' || c == '_'; });
-}
+bool is_host_name(std::string_view text) { return !text.empty() && span_of(kHostClass, text) == text.size(); }
 
 bool is_scheme(std::string_view text) {
   return !text.empty() && is_alpha(text[0]) &&
@@ -41,25 +34,42 @@ bool is_scheme(std::string_view text) {
 }
 
 bool parse_sip(std::string_view rest, Uri& uri) {
-  const std::size_t at = rest.find('@');
-  if (at != std::string_view::npos) {
-    std::string_view user_info = rest.substr(0, at);
-    if (user_info.empty() || !is_uri_text(user_info)) return false;
+  std::size_t clean = uri_span(rest);
+  if (clean < rest.size()) {
+    if (rest[clean] != '@' || clean == 0) return false;
+    const std::string_view user_info = rest.substr(0, clean);
     const std::size_t colon = user_info.find(':');
     uri.user = user_info.substr(0, colon);
     if (uri.user.empty()) return false;
     if (colon != std::string_view::npos) uri.password = user_info.substr(colon + 1);
-    rest = rest.substr(at + 1);
+    rest = rest.substr(clean + 1);
+    clean = 0;
   }
-  if (!is_uri_text(rest)) return false;  // a second '@' too: who knows which one counts
-  const std::size_t tail = rest.find_first_of(";?");
-  const auto host_port = parse_host_port(rest.substr(0, tail));
-  if (!host_port) return false;
-  uri.host = host_port->host;
-  uri.is_ipv6 = host_port->is_ipv6;
-  uri.port = host_port->port;
-  if (tail == std::string_view::npos) return true;
-  rest = rest.substr(tail);
+  std::size_t end = 0;  // of host and port
+  if (rest.starts_with('[')) {
+    end = std::min(rest.find_first_of(";?"), rest.size());
+    const auto host_port = parse_host_port(rest.substr(0, end));
+    if (!host_port) return false;
+    uri.host = host_port->host;
+    uri.is_ipv6 = true;
+    uri.port = host_port->port;
+  } else {
+    end = span_of(kHostClass, rest);
+    if (end == 0) return false;
+    uri.host = rest.substr(0, end);
+    if (end < rest.size() && rest[end] == ':') {
+      const std::size_t digits = span_of(kDigitClass, rest, end + 1);
+      const auto port = parse_number(rest.substr(end + 1, digits - end - 1), 65535);
+      if (!port || *port == 0) return false;
+      uri.port = static_cast<std::uint16_t>(*port);
+      end = digits;
+    }
+  }
+  if (end == rest.size()) return true;
+  if (rest[end] != ';' && rest[end] != '?') return false;
+  // A second '@' is no URI's text either: who knows which one counts.
+  if (clean == 0 && uri_span(rest, end) != rest.size()) return false;
+  rest = rest.substr(end);
   const std::size_t question = rest.find('?');
   uri.parameters = rest.substr(0, question);
   if (question != std::string_view::npos) uri.headers = rest.substr(question);
@@ -101,15 +111,18 @@ std::optional<HostPort> parse_host_port(std::string_view text) {
 }
 
 std::optional<Uri> parse_uri(std::string_view text) {
+  Uri uri{.text = text};
+  const bool sips = is_word<"sips:">(text.substr(0, 5));
+  if (sips || is_word<"sip:">(text.substr(0, 4))) {
+    uri.scheme = sips ? Uri::Scheme::kSips : Uri::Scheme::kSip;
+    if (!parse_sip(text.substr(sips ? 5 : 4), uri)) return std::nullopt;
+    return uri;
+  }
   const std::size_t colon = text.find(':');
   if (colon == std::string_view::npos || !is_scheme(text.substr(0, colon))) return std::nullopt;
-  Uri uri{.text = text};
   const std::string_view scheme = text.substr(0, colon);
   const std::string_view rest = text.substr(colon + 1);
-  if (iequals(scheme, "sip") || iequals(scheme, "sips")) {
-    uri.scheme = scheme.size() == 3 ? Uri::Scheme::kSip : Uri::Scheme::kSips;
-    if (!parse_sip(rest, uri)) return std::nullopt;
-  } else if (iequals(scheme, "tel")) {
+  if (iequals(scheme, "tel")) {
     uri.scheme = Uri::Scheme::kTel;
     if (!parse_tel(rest, uri)) return std::nullopt;
   } else if (rest.empty() || std::any_of(rest.begin(), rest.end(), [](char c) { return c <= ' ' || c == 0x7f; })) {

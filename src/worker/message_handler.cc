@@ -94,7 +94,7 @@ void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) { dr
 void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
   const Hop hop = hop_to_trunk(way.trunk, way.affinity);
   if (!hop.usable()) return reply_unavailable("Trunk Down", source);
-  forward(hop, way.needs, source);
+  forward(hop, way.needs, way.affinity, source);
 }
 
 void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
@@ -102,7 +102,7 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   // The connection has gone since; another one to the same trunk reaches the same peer.
   if (!hop.usable() && way.flow.trunk.valid()) hop = hop_to_trunk(way.flow.trunk, way.affinity);
   if (message_.is_request()) {
-    if (hop.usable()) return forward(hop, way.needs, source);
+    if (hop.usable()) return forward(hop, way.needs, way.affinity, source);
     if (way.flow.trunk.valid()) return reply_unavailable("Trunk Down", source);
     // RFC 5626 5.3.1: a stranger's flow does not come back.
     return refuse(430, "Flow Failed", source);
@@ -116,10 +116,10 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   stats_.responses_forwarded.add();
 }
 
-void MessageHandler::forward(const Hop& hop, sip::Needs needs, const sip::Flow& source) {
+void MessageHandler::forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source) {
   if (needs == sip::Needs::kTls && hop.flow.transport != config::Transport::kTls)
     return std::visit([&](const auto& action) { perform(action, source); }, sip::Proxy::refuse_sips(message_));
-  proxy_.forward_request(message_, source, hop.flow, edits_);
+  proxy_.forward_request(message_, source, hop.flow, edits_, affinity);
   if (edits_.failed()) return refuse(500, "Message Needs Too Many Changes", source);
   if (!has_room(hop, edits_.size(message_.bytes()))) {
     stats_.queue_full.add();

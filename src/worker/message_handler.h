@@ -56,7 +56,7 @@ class MessageHandler {
   void perform(const sip::ToTrunk& way, const sip::Flow& source);
   void perform(const sip::ToFlow& way, const sip::Flow& source);
 
-  void forward(const Hop& hop, sip::Needs needs, const sip::Flow& source);
+  void forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source);
   [[nodiscard]] bool has_room(const Hop& hop, std::size_t bytes) const;
   [[nodiscard]] bool has_room_for_response(const Hop& hop, std::size_t bytes) const;
   void put(const Hop& hop);
