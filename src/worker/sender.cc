@@ -200,6 +200,7 @@ void Sender::give_up(Connection& connection, BlockPtr block) {
 
 void Sender::take_unsent(Connection& connection, BlockQueue& kept) {
   drop_control(connection);
+  if (!connection.head_in_flight() && connection.sent_of_head > 0) begin_again(connection);
   const bool begun = connection.head_in_flight() || connection.sent_of_head > 0;
   Block* head = begun ? connection.queue.front() : nullptr;
   while (BlockPtr block = connection.queue.pop_after(head)) {
@@ -207,6 +208,17 @@ void Sender::take_unsent(Connection& connection, BlockQueue& kept) {
     kept.push_back(std::move(block));
   }
   if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
+}
+
+// A message longer than a record, of which the first records have gone and the others never will: to the peer it is
+// none, so it can go whole by another connection. `submitted` first: its records' completions must not count for a
+// successor.
+void Sender::begin_again(Connection& connection) {
+  const Block& head = *connection.queue.front();
+  if (head.messages != 1) return;
+  head.chunk.head->submitted.store(0, std::memory_order_release);
+  head.chunk.head->set(ipc::Chunk::Progress{});
+  connection.queued_bytes += std::exchange(connection.sent_of_head, 0);
 }
 
 void Sender::put_unsent(Connection& connection, BlockQueue& kept) {

@@ -64,7 +64,8 @@ class Sender {
 
   // The doorbell has rung: connections that wait for a gate try again at the end of this turn.
   void retry_waiting();
-  // Moves messages that have not begun to go to `kept`, behind what is there.
+  // Moves messages that have not begun to go to `kept`, behind what is there; and, where nothing is in flight, one that
+  // has gone in part only.
   void take_unsent(Connection& connection, BlockQueue& kept);
   // Queues them again, on another connection.
   void put_unsent(Connection& connection, BlockQueue& kept);
@@ -84,6 +85,7 @@ class Sender {
   void let_go(Connection& connection);
   void stop_waiting(Connection& connection);
   void give_up(Connection& connection, BlockPtr block);
+  static void begin_again(Connection& connection);
   void count_sent(const Connection& connection, const Block& block, std::size_t bytes);
   void pop(Connection& connection);
 
