@@ -167,12 +167,14 @@ class Connections {
   std::vector<std::uint32_t> free_;
   std::vector<WorkerState> workers_;
   std::vector<ConnectionId> retired_;
-  // Sockets of connections that have ended in order, whose peers have not taken all yet and have sent something that
-  // nobody reads any more: were they closed now, the kernel would reset the connection and throw the rest away.
+  // Sockets of connections that have ended in order, whose peers have not taken all yet: were they closed now, the
+  // kernel could throw the rest away.
   struct Lingering {
     Fd socket;
     Clock::time_point until;
+    enum class Stream : std::uint8_t { kOpen, kHasRoom, kEnded } stream = Stream::kOpen;
   };
+  [[nodiscard]] static bool is_done(Lingering& socket);
   std::deque<Lingering> lingering_;
   AddressCounts accepted_;
   SpareMemory spare_;

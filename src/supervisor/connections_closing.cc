@@ -1,6 +1,8 @@
 // How connections end: at once or in order, and those that are let run dry first.
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <bit>
@@ -26,6 +28,13 @@ bool would_be_reset(const Fd& socket) {
   int unread = 0;
   return ::ioctl(socket.get(), SIOCOUTQ, &unsent) == 0 && ::ioctl(socket.get(), SIOCINQ, &unread) == 0 && unsent > 0 &&
          unread > 0;
+}
+
+// A record that the kernel took may still be with its TLS in part, until TCP has room; the end of the stream would cut
+// it.
+bool has_room(const Fd& socket) {
+  pollfd poll{.fd = socket.get(), .events = POLLOUT, .revents = 0};
+  return ::poll(&poll, 1, 0) == 1;
 }
 
 template <typename Do>
@@ -153,13 +162,26 @@ void Connections::free_slot(ConnectionId id, Record& record) {
 
 void Connections::let_linger(ConnectionId id, Record& record) {
   if (record.abort || info_of(id).record_layer == ipc::RecordLayerKind::kRelay) return;
-  if (!would_be_reset(record.descriptor)) return;
+  Lingering last{.socket = std::move(record.descriptor), .until = Clock::now() + config_.limits.drain};
+  if (has_room(last.socket)) last.stream = Lingering::Stream::kHasRoom;
+  if (is_done(last)) return;
   if (lingering_.size() == kMostLingering) lingering_.pop_front();
-  lingering_.push_back({.socket = std::move(record.descriptor), .until = Clock::now() + config_.limits.drain});
+  lingering_.push_back(std::move(last));
+}
+
+bool Connections::is_done(Lingering& socket) {
+  using Stream = Lingering::Stream;
+  if (socket.stream == Stream::kOpen) {
+    // TLS moves what it has left a moment after there is room: by the next look it has.
+    if (has_room(socket.socket)) socket.stream = Stream::kHasRoom;
+    return false;
+  }
+  if (std::exchange(socket.stream, Stream::kEnded) == Stream::kHasRoom) (void)::shutdown(socket.socket.get(), SHUT_WR);
+  return !would_be_reset(socket.socket);
 }
 
 void Connections::look_at_lingering(Clock::time_point now) {
-  std::erase_if(lingering_, [&](const Lingering& each) { return now >= each.until || !would_be_reset(each.socket); });
+  std::erase_if(lingering_, [&](Lingering& each) { return is_done(each) || now >= each.until; });
 }
 
 void Connections::close_all() {

@@ -195,6 +195,7 @@ void Process::proceed_closing(Connection& connection) {
 }
 
 // Nothing is queued and no other process holds the connection any more: the last record, then the end of the stream.
+// The latter is the supervisor's with kernel TLS, as part of what the kernel took may not have got to TCP yet.
 void Process::end_stream(Connection& connection) {
   if (connection.info().record_layer != ipc::RecordLayerKind::kKernel) {
     ::shutdown(connection.fd.get(), SHUT_WR);
@@ -213,7 +214,6 @@ void Process::end_stream(Connection& connection) {
 
 void Process::on_alert_sent(Connection& connection) {
   --connection.operations;
-  ::shutdown(connection.fd.get(), SHUT_WR);
   connection.phase = Connection::Phase::kReleasing;
   release_if_done(connection);
 }
