@@ -133,6 +133,8 @@ void add_load_command(CLI::App& app, int& status) {
   command->add_option("--warmup", given->warm_up, "time before that, not measured")->capture_default_str();
   command->add_option("--timeout", given->timeout, "for a final response")->capture_default_str();
   command->add_option("--set-up", given->set_up, "time for the connections to come up")->capture_default_str();
+  command->add_flag("--on-demand", options.on_demand,
+                    "the proxy connects to the answering side by need only: begin without that connection");
   options.tls.add_common(*command);
   options.tls.add_connecting(*command);
   options.tls.add_answering(*command);

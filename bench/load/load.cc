@@ -150,7 +150,7 @@ class Run {
       }
       const bool callers_up = done == wanted;
       if (callers_up && caller_ && caller_->connections() == 0) return no_connection();
-      if (callers_up && (!callee_ || callee_->connections() > 0)) return {};
+      if (callers_up && (!callee_ || callee_->connections() > 0 || (caller_ && options_.on_demand))) return {};
       if (interrupted) return fail("interrupted before the connections were up");
       if (!forever && now - begin > options_.set_up) return no_connection();
       if (now - said > std::chrono::seconds(1) && !options_.quiet) {

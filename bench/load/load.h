@@ -26,6 +26,7 @@ struct LoadOptions {
   std::size_t connections = 1;
   double open_rate = 0;  // connections begun a second; 0: as fast as possible
   std::chrono::milliseconds set_up{30'000};
+  bool on_demand = false;  // the proxy connects to the callee when it has a request for it: it is not waited for
   std::chrono::milliseconds warm_up{1'000};
   std::chrono::milliseconds duration{10'000};  // 0: until interrupted
   bool quiet = false;                          // no progress on standard error
