@@ -61,12 +61,12 @@ struct World {
       config::Route route;
       route.methods = {"INVITE"};
       route.user_prefix = fmt::format("+49{}", 40 + i);
-      route.to = TrunkId{1};
+      route.to = {TrunkId{1}};
       config.routes.push_back(route);
     }
     config::Route route;
     route.from_trunk = TrunkId{1};
-    route.to = TrunkId{0};
+    route.to = {TrunkId{0}};
     config.routes.push_back(route);
   }
 };

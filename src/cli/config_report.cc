@@ -146,14 +146,27 @@ std::string trunk_text(const Trunk& trunk, const Config& config) {
   return text;
 }
 
+std::string header_list(const std::vector<config::HeaderName>& names) {
+  std::string text;
+  for (const config::HeaderName& name : names) text += (text.empty() ? "" : ", ") + name.name;
+  return text;
+}
+
 std::string route_text(const Route& route, const Config& config) {
   std::string text = route.methods.empty() ? "every request" : fmt::format("{}", fmt::join(route.methods, ", "));
   if (route.from_trunk.valid()) text += fmt::format(" from trunk {}", config.trunks[route.from_trunk.value].name);
   if (route.from_listener.valid())
     text += fmt::format(" that came in at {}", config.listeners[route.from_listener.value].name);
   if (!route.user_prefix.empty()) text += fmt::format(" for users that begin with '{}'", route.user_prefix);
+  if (!route.user_match.empty()) text += fmt::format(" for users that match '{}'", route.user_match);
   if (!route.host.empty()) text += fmt::format(" for host {}", route.host);
-  return text + fmt::format(" -> trunk {}", config.trunks[route.to.value].name);
+  if (!route.has_headers.empty()) text += fmt::format(" with {}", header_list(route.has_headers));
+  if (route.reject != 0) return text + fmt::format(" -> rejected: {} {}", route.reject, route.reason);
+  std::vector<std::string> trunks;
+  for (const TrunkId trunk : route.to) trunks.push_back(config.trunks[trunk.value].name);
+  text += fmt::format(" -> trunk {}", fmt::join(trunks, ", or while that is down "));
+  for (const std::string& action : route_actions(route)) text += "\n" + action;
+  return text;
 }
 
 // Lines of "name  text", the texts under each other, also those that have several lines.
@@ -175,6 +188,25 @@ std::string list(std::string_view title, const std::vector<std::pair<std::string
 }
 
 }  // namespace
+
+std::vector<std::string> route_actions(const Route& route) {
+  std::vector<std::string> actions;
+  const config::PrefixRewrite& prefix = route.rewrite_user_prefix;
+  if (!prefix.from.empty() && !prefix.to.empty())
+    actions.push_back(fmt::format("'{}' at the beginning of the user becomes '{}'", prefix.from, prefix.to));
+  else if (!prefix.from.empty())
+    actions.push_back(fmt::format("'{}' at the beginning of the user is stripped", prefix.from));
+  else if (!prefix.to.empty())
+    actions.push_back(fmt::format("'{}' is put before the user", prefix.to));
+  if (!route.rewrite_host.empty()) actions.push_back(fmt::format("the host becomes {}", route.rewrite_host));
+  if (!route.remove_headers.empty()) actions.push_back(fmt::format("removes {}", header_list(route.remove_headers)));
+  for (std::string_view rest = route.add_headers; !rest.empty();) {
+    const std::size_t end = rest.find("\r\n");
+    actions.push_back(fmt::format("adds {}", rest.substr(0, end)));
+    rest.remove_prefix(end + 2);
+  }
+  return actions;
+}
 
 std::string config_report(const Config& config) {
   std::string report = fmt::format("{} is good.\n{} worker{}; records are encrypted {}\nControl socket {}\n",

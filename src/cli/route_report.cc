@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "cli/config_report.h"
 #include "cli/table.h"
 #include "sip/proxy.h"
 
@@ -79,8 +80,10 @@ class Reporter {
       : config_(config), proxy_(proxy), message_(message), source_(source), edits_(edits) {}
 
   RouteReport operator()(const sip::Reply& reply) const {
+    const auto place = rejecting_route(reply);
+    const std::string route = place ? fmt::format("route {} of {} rejects\n", *place + 1, config_.routes.size()) : "";
     RouteReport report{.what = RouteReport::What::kAnswered,
-                       .summary = fmt::format("answered {} {}\n", reply.status, reply.reason),
+                       .summary = route + fmt::format("answered {} {}\n", reply.status, reply.reason),
                        .octets = {}};
     proxy_.build_reply(message_, source_, reply, report.octets);
     return report;
@@ -89,17 +92,19 @@ class Reporter {
     return {.what = RouteReport::What::kDropped, .summary = fmt::format("dropped: {}\n", drop.why), .octets = {}};
   }
   RouteReport operator()(const sip::ToTrunk& way) const {
-    const sip::Flow destination = flow_to(config_, way.trunk);
-    const std::size_t route = route_number();
-    const std::string to =
-        fmt::format("route {} of {}: to trunk '{}', {}\n", route, config_.routes.size(),
-                    config_.trunks[way.trunk.value].name, config::transport_name(destination.transport));
+    const sip::Flow destination = flow_to(config_, way.route->to.front());
+    std::string to =
+        fmt::format("route {} of {}: to trunk '{}', {}\n", place().value_or(0) + 1, config_.routes.size(),
+                    config_.trunks[destination.trunk.value].name, config::transport_name(destination.transport));
+    for (std::size_t i = 1; i < way.route->to.size(); ++i)
+      to += fmt::format("while that is down: to trunk '{}'\n", config_.trunks[way.route->to[i].value].name);
+    for (const std::string& action : route_actions(*way.route)) to += action + "\n";
     if (way.needs == sip::Needs::kTls && destination.transport != config::Transport::kTls) {
       RouteReport refused = std::visit(*this, sip::Proxy::refuse_sips(message_));
       refused.summary = to + "sips asks for TLS\n" + refused.summary;
       return refused;
     }
-    proxy_.forward_request(message_, source_, destination, edits_);
+    proxy_.forward_request(message_, source_, destination, edits_, way.route);
     if (edits_.failed()) return (*this)(sip::Reply{500, "Message Needs Too Many Changes", {}});
     RouteReport report{.what = RouteReport::What::kForwarded, .summary = to, .octets = {}};
     report.octets.resize(edits_.size(message_.bytes()));
@@ -111,15 +116,22 @@ class Reporter {
   }
 
  private:
-  // From 1, as the [[route]] tables stand in the file.
-  [[nodiscard]] std::size_t route_number() const {
+  // Among the [[route]] tables, if one fits.
+  [[nodiscard]] std::optional<std::size_t> place() const {
     const auto uri = sip::parse_uri(message_.request_uri());
-    const auto place = sip::RouteTable(config_).place({.from_trunk = source_.trunk,
-                                                       .from_listener = source_.listener,
-                                                       .method = message_.method_name(),
-                                                       .user = uri ? uri->user : "",
-                                                       .host = uri ? uri->host : ""});
-    return place.value_or(0) + 1;
+    return sip::RouteTable(config_).place({.from_trunk = source_.trunk,
+                                           .from_listener = source_.listener,
+                                           .method = message_.method_name(),
+                                           .user = uri ? uri->user : "",
+                                           .host = uri ? uri->host : "",
+                                           .request = &message_});
+  }
+  [[nodiscard]] std::optional<std::size_t> rejecting_route(const sip::Reply& reply) const {
+    const auto found = place();
+    if (!found) return std::nullopt;
+    const config::Route& route = config_.routes[*found];
+    const bool its_own = route.reject != 0 && (route.reject == reply.status || reply.status == 481);
+    return its_own ? found : std::nullopt;
   }
 
   const config::Config& config_;

@@ -17,7 +17,6 @@ const Node kNoTable;  // stands for a table that is not there: everything has it
 
 void read_tables(Draft& draft, TableReader& root) {
   // Readers first: those of one kind must not move once a table refers to its reader.
-  constexpr std::size_t kMaxRoutes = 4096;
   const auto open = [&](std::string_view key, std::size_t most, std::vector<TableReader>& readers) {
     const std::vector<const Node*> tables = root.tables(key);
     if (tables.size() > most) root.problem(key, fmt::format("{} tables; expected at most {}", tables.size(), most));

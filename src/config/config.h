@@ -15,6 +15,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "config/header_names.h"
 
 namespace ktrunk::config {
 
@@ -30,7 +31,12 @@ inline constexpr std::uint32_t kMaxHeaders = 256;
 inline constexpr std::uint32_t kMaxVias = 71;
 inline constexpr std::size_t kMaxListeners = 256;
 inline constexpr std::size_t kMaxTrunks = 1024;
-inline constexpr std::size_t kMaxTextBytes = 8u << 20;  // of the configuration file
+inline constexpr std::size_t kMaxRoutes = 4096;
+inline constexpr std::size_t kMaxRouteTrunks = 8;          // that one route names
+inline constexpr std::size_t kMaxRouteHeaders = 16;        // in each of a route's lists
+inline constexpr std::size_t kMaxAddedHeaderBytes = 2048;  // that one route adds, line ends included
+inline constexpr std::size_t kMaxPrefixBytes = 64;         // of a user prefix that is rewritten
+inline constexpr std::size_t kMaxTextBytes = 8u << 20;     // of the configuration file
 
 enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
 [[nodiscard]] std::string_view transport_name(Transport transport);  // "tls", "tcp", "udp", as a URI writes it
@@ -103,14 +109,34 @@ struct Trunk {
   ListenerId listener;       // whose address stands in Via towards the trunk, and whose socket sends UDP
 };
 
-// A request matches when every condition that is set holds. First match wins.
+// What the beginning of a Request-URI's user becomes.
+struct PrefixRewrite {
+  std::string from;  // empty: `to` is put before any user
+  std::string to;    // empty: `from` is stripped
+  [[nodiscard]] bool operator==(const PrefixRewrite&) const = default;
+};
+
+// A request matches when every condition that is set holds. First match wins. Conditions look at the request as it
+// came; so a CANCEL, and the ACK to a response other than 2xx, whose Request-URI is their INVITE's, match where it did
+// and are rewritten alike. has_headers is the exception, as they have none of its header fields: it never holds for
+// them, and parse() takes it only where that makes no difference to their way.
 struct Route {
-  TrunkId from_trunk;                // unset: any
-  ListenerId from_listener;          // unset: any
-  std::vector<std::string> methods;  // empty: any
-  std::string user_prefix;           // of the Request-URI; empty: any
-  std::string host;                  // of the Request-URI, lower case; empty: any
-  TrunkId to;
+  TrunkId from_trunk;                   // unset: any
+  ListenerId from_listener;             // unset: any
+  std::vector<std::string> methods;     // empty: any
+  std::string user_prefix;              // of the Request-URI; empty: any
+  std::string user_match;               // regular expression for the whole user (user_pattern.h); empty: any
+  std::string host;                     // of the Request-URI, lower case; empty: any
+  std::vector<HeaderName> has_headers;  // all of them must be there; empty: any
+  std::vector<TrunkId> to;              // the first that is up; empty when the route rejects
+
+  // What becomes of the request, besides. sip and sips Request-URIs alone are rewritten.
+  PrefixRewrite rewrite_user_prefix;
+  std::string rewrite_host;                // "HOST[:PORT]" in the place of the Request-URI's; empty: left
+  std::vector<HeaderName> remove_headers;  // every header field of these names
+  std::string add_headers;                 // whole lines with CRLF
+  int reject = 0;                          // answered with this status, 400 to 699; 0: goes to a trunk
+  std::string reason;                      // of that answer
 };
 
 struct Limits {

@@ -77,20 +77,6 @@ std::string read_host(TableReader& reader, std::string_view key) {
   return host;
 }
 
-void read_methods(TableReader& reader, Route& route) {
-  const std::vector<TextItem> methods = reader.texts("methods");
-  for (const TextItem& method : methods) {
-    if (!is_token(method.text)) {
-      reader.problem(method, fmt::format("'{}' is no method; expected one like \"INVITE\"", method.text));
-    } else if (std::ranges::any_of(method.text, [](char c) { return c >= 'a' && c <= 'z'; })) {
-      reader.problem(method, fmt::format("'{}': methods are case-sensitive; expected upper case", method.text));
-    }
-    route.methods.push_back(method.text);
-  }
-  if (reader.has("methods") && methods.empty())
-    reader.problem("methods", "no method, so nothing would match; expected one or more, or no such key for any");
-}
-
 void read_name_servers(TableReader& reader, Config& config) {
   constexpr std::uint16_t kDomain = 53;
   constexpr std::size_t kMost = 8;
@@ -234,30 +220,6 @@ Trunk read_trunk(TableReader& reader, Config& config) {
   (void)reader.text("listen");  // resolved by check_references()
   reader.finish();
   return trunk;
-}
-
-Route read_route(TableReader& reader) {
-  Route route;
-  // from_trunk, from_listener and to are resolved by check_references().
-  (void)reader.text("from_trunk");
-  (void)reader.text("from_listener");
-  read_methods(reader, route);
-  route.user_prefix = reader.text("user_prefix");
-  if (const std::string host = reader.text("host"); !host.empty()) {
-    // An IPv6 address may stand in brackets, as in the Request-URI, or without.
-    const bool literal = Address::from_ip(host, 0).has_value();
-    const Result<HostPort> parsed = parse_host_port(literal ? uri_host(host) : host);
-    if (!parsed || parsed->port != 0) {
-      reader.problem("host",
-                     parsed ? fmt::format("'{}' has a port; expected a host alone", host) : parsed.error().what);
-    } else {
-      route.host = to_lower(uri_host(parsed->host));
-    }
-  }
-  (void)reader.text("to");
-  if (!reader.has("to")) reader.missing("to", "the name of the trunk to send to");
-  reader.finish();
-  return route;
 }
 
 }  // namespace ktrunk::config

@@ -34,6 +34,9 @@ void read_listener_tls(TableReader& reader, Listener& listener, Config& config);
 void refuse_tls(TableReader& reader, std::string_view why);
 void refuse_listener_tls(TableReader& reader, std::string_view why);
 
+// Reports what only several routes together can tell: has_headers that would part an INVITE from its CANCEL.
+void check_routes(Draft& draft);
+
 // Resolves the names that tables call each other by, and reports what only several tables together can tell.
 void check_references(Draft& draft);
 

@@ -163,6 +163,28 @@ std::vector<TextItem> TableReader::texts(std::string_view key) {
   return result;
 }
 
+std::vector<TextItem> TableReader::text_or_texts(std::string_view key) {
+  const Member* found = member(key);
+  if (found != nullptr && found->value.kind == Node::Kind::kArray) {
+    if (found->value.items.empty()) problem(key, "an empty array; expected a string, or an array of strings");
+    return texts(key);
+  }
+  if (!has(key)) return {};
+  if (found->value.kind != Node::Kind::kString) {
+    problem(key, fmt::format("{}; expected a string, or an array of strings", kind_name(found->value.kind)));
+    return {};
+  }
+  const std::string only = text(key);
+  if (only.empty()) return {};
+  return {{only, full_key(key), line(key)}};
+}
+
+std::optional<TableReader> TableReader::inner(std::string_view key) {
+  const Node* node = find(key, Node::Kind::kTable, "a table, like { from = \"...\", to = \"...\" }");
+  if (node == nullptr) return std::nullopt;
+  return TableReader(*node, full_key(key), *problems_);
+}
+
 const Node* TableReader::table(std::string_view key) {
   return find(key, Node::Kind::kTable, fmt::format("a table, [{}]", full_key(key)));
 }

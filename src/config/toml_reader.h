@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -55,12 +56,16 @@ class TableReader {
                                                    std::chrono::milliseconds fallback);
   // An array of strings; empty when the key is not there.
   [[nodiscard]] std::vector<TextItem> texts(std::string_view key);
+  // A string, or an array of strings; a lone string's item has the key itself for its key.
+  [[nodiscard]] std::vector<TextItem> text_or_texts(std::string_view key);
   // [key] and [[key]]: a table or none; tables or none.
   [[nodiscard]] const Node* table(std::string_view key);
   [[nodiscard]] std::vector<const Node*> tables(std::string_view key);
 
   // The same, each with a reader of its own, which may outlive this one.
   [[nodiscard]] std::vector<TableReader> readers(std::string_view key);
+  // One for a table like key = { a = "b" }; none when it is not there.
+  [[nodiscard]] std::optional<TableReader> inner(std::string_view key);
 
   // One of a few words.
   template <typename Value>

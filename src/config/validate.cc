@@ -40,6 +40,21 @@ Id resolve(TableReader& reader, std::string_view key, const std::vector<Named>& 
   return id;
 }
 
+// The trunks of a route, in the order of the text.
+void resolve_to(TableReader& reader, Route& route, const std::vector<Trunk>& trunks) {
+  for (const TextItem& item : reader.text_or_texts("to")) {
+    const auto place = place_of(trunks, item.text);
+    if (!place) {
+      reader.problem(item, fmt::format("no trunk is named '{}'; expected {}", item.text, names_of(trunks, "trunk")));
+      continue;
+    }
+    const TrunkId id{static_cast<std::uint16_t>(*place)};
+    if (std::ranges::find(route.to, id) != route.to.end())
+      reader.problem(item, fmt::format("'{}' is in the list already; expected each trunk once", item.text));
+    route.to.push_back(id);
+  }
+}
+
 template <typename Named>
 void check_unique(const std::vector<Named>& tables, std::vector<TableReader>& readers) {
   for (std::size_t i = 1; i < tables.size(); ++i) {
@@ -125,8 +140,9 @@ void check_references(Draft& draft) {
     TableReader& reader = draft.routes[i];
     route.from_trunk = resolve<TrunkId>(reader, "from_trunk", config.trunks, "trunk");
     route.from_listener = resolve<ListenerId>(reader, "from_listener", config.listeners, "listener");
-    route.to = resolve<TrunkId>(reader, "to", config.trunks, "trunk");
+    resolve_to(reader, route, config.trunks);
   }
+  check_routes(draft);
 }
 
 }  // namespace ktrunk::config

@@ -3,6 +3,7 @@
 
 #include "sip/ip_text.h"
 #include "sip/proxy.h"
+#include "sip/route_actions.h"
 #include "sip/route_set.h"
 #include "sip/text.h"
 #include "sip/transaction.h"
@@ -114,13 +115,13 @@ void Proxy::add_record_route(std::string_view scheme, const Flow& source, const 
 }
 
 void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
-                            std::optional<std::uint64_t> affinity) const {
+                            const config::Route* route, std::optional<std::uint64_t> affinity) const {
   edits.clear();
   const Facts& facts = request.facts();
   if (!request.is_request() || check_request(request, limits_).status != 0 || facts.max_forwards == 0u)
     return edits.fail();
   const RoutePlan plan = plan_routes(request, *facts.uri, own_, key_);
-  edit_routes(request, plan, edits);
+  edit_routes(request, plan, route != nullptr ? uri_changes(*facts.uri, *route) : UriChanges{}, edits);
 
   const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
   if (!affinity) affinity = transaction_hash(request, *facts.top_via, key_);
@@ -146,6 +147,7 @@ void Proxy::forward_request(const Message& request, const Flow& source, const Fl
     add_record_route(plan.sips ? "sips" : "sip", source, destination,
                      first == Message::kNoHeader ? via_line : request.header(first).line, edits);
   }
+  if (route != nullptr) edit_header_fields(request, *route, edits);
   add_missing_content_length(request, edits);
 }
 

@@ -21,8 +21,8 @@ inline constexpr std::size_t kMaxRouteValues = 70;
 inline constexpr unsigned kMaxMaxForwards = 255;
 inline constexpr unsigned kDefaultMaxForwards = 70;
 // Changes to one message, and the room for the text they insert: our Via and two Record-Routes with tokens and host
-// names of 255 octets need about 1200.
-inline constexpr std::size_t kMaxEdits = 24;
-inline constexpr std::size_t kMaxEditText = 2048;
+// names of 255 octets need about 1200; what a route changes comes on top.
+inline constexpr std::size_t kMaxEdits = 48;
+inline constexpr std::size_t kMaxEditText = 2560 + config::kMaxAddedHeaderBytes;
 
 }  // namespace ktrunk::sip

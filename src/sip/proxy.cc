@@ -1,5 +1,8 @@
 #include "sip/proxy.h"
 
+#include <algorithm>
+#include <array>
+
 #include "sip/forward.h"
 #include "sip/route_set.h"
 #include "sip/transaction.h"
@@ -36,6 +39,13 @@ Decision refuse(const Message& request, int status, const char* reason) {
   return Reply{status, reason, {}};
 }
 
+// A stateless server has no INVITE that a CANCEL could end (RFC 3261 9.2).
+Decision reject(const Message& request, const config::Route& route) {
+  if (request.method() == Method::kAck) return Drop{"an ACK to what a route rejects"};
+  if (request.method() == Method::kCancel) return Reply{481, "Call/Transaction Does Not Exist", {}};
+  return Reply{route.reject, route.reason, {}};
+}
+
 }  // namespace
 
 Proxy::Proxy(const config::Config& config, const TokenKey& key)
@@ -59,15 +69,18 @@ Decision Proxy::refuse_sips(const Message& request) {
   return Reply{480, "Temporarily Unavailable", kSipsNotAllowed};
 }
 
-// Loop detection (RFC 3261 16.3 step 4): whether a Via of ours is from the same decision about this request.
-bool Proxy::was_here(const Message& request, const Flow& source, TrunkId to) const {
-  std::optional<std::uint32_t> now;
+// Loop detection (RFC 3261 16.3 step 4): whether a Via of ours is from the same decision about this request, whichever
+// of the trunks it went to then.
+bool Proxy::was_here(const Message& request, const Flow& source, std::span<const TrunkId> to) const {
+  std::array<std::uint32_t, config::kMaxRouteTrunks> now;
+  std::size_t known = 0;
+  to = to.first(std::min(to.size(), now.size()));
   const auto from_same_decision = [&](const Via& via) {
     if (!via.has_magic_cookie()) return false;
     const auto token = decode_via_token(via.branch.substr(kMagicCookie.size()), key_);
     if (!token) return false;
-    if (!now) now = loop_hash(request, source, to, key_);
-    return token->loop == *now;
+    for (; known < to.size(); ++known) now[known] = loop_hash(request, source, to[known], key_);
+    return std::find(now.begin(), now.begin() + known, token->loop) != now.begin() + known;
   };
   if (from_same_decision(*request.facts().top_via)) return true;
   if (request.facts().vias == 1) return false;
@@ -104,23 +117,25 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
       return refuse(request, 400, "Bad Route");
     case RoutePlan::Next::kToken:
       if (const Flow* next = other_side(plan.token, source)) {
-        if (was_here(request, source, next->trunk)) return refuse(request, 482, "Loop Detected");
+        if (was_here(request, source, {&next->trunk, 1})) return refuse(request, 482, "Loop Detected");
         return ToFlow{*next, affinity, needs};
       }
       return refuse(request, 403, "Not Your Dialog");
     case RoutePlan::Next::kTable:
       break;
   }
-  const auto trunk = routes_.find({.from_trunk = source.trunk,
-                                   .from_listener = source.listener,
-                                   .method = request.method_name(),
-                                   .user = uri.user,
-                                   .host = uri.host});
-  if (!trunk) return refuse(request, 404, "No Route");
-  if (was_here(request, source, *trunk)) return refuse(request, 482, "Loop Detected");
+  const config::Route* route = routes_.find({.from_trunk = source.trunk,
+                                             .from_listener = source.listener,
+                                             .method = request.method_name(),
+                                             .user = uri.user,
+                                             .host = uri.host,
+                                             .request = &request});
+  if (route == nullptr) return refuse(request, 404, "No Route");
+  if (route->reject != 0) return reject(request, *route);
+  if (was_here(request, source, route->to)) return refuse(request, 482, "Loop Detected");
   // A sips URI that came in the clear has been read already; inside a dialog it follows the dialog's flows.
   if (needs == Needs::kTls && source.transport != config::Transport::kTls) return refuse_sips(request);
-  return ToTrunk{*trunk, affinity, needs};
+  return ToTrunk{route, affinity, needs};
 }
 
 Decision Proxy::decide_response(const Message& response, const Flow& source, Edits& edits) const {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -33,7 +34,7 @@ struct Via;
 
 struct Reply {
   int status;
-  std::string_view reason;         // static storage
+  std::string_view reason;         // static storage, or the Proxy's
   std::string_view extra_headers;  // whole lines with CRLF, static storage; or empty
 };
 struct Drop {
@@ -43,8 +44,8 @@ struct Drop {
 // refuse_sips().
 enum class Needs : std::uint8_t { kAnyTransport, kTls };
 struct ToTrunk {
-  TrunkId trunk;
-  std::uint64_t affinity;  // equal for the messages of one transaction: picks among the trunk's connections
+  const config::Route* route;  // to: its trunks, the first that is up; lives as long as the Proxy
+  std::uint64_t affinity;      // equal for the messages of one transaction: picks among the trunk's connections
   Needs needs = Needs::kAnyTransport;
 };
 struct ToFlow {
@@ -71,11 +72,13 @@ class Proxy {
   // The edits that make the request ready for its next hop: Via pushed, received/rport set (RFC 3581), Max-Forwards
   // counted down, our own Route popped, a strict router's URI made the Request-URI (16.6 step 6), Record-Route added on
   // dialog-forming requests (two when the transport or the listener changes, RFC 5658), Content-Length added where a
-  // datagram had none. For a request that decide() sent on. edits is cleared first. edits.failed(): it cannot be
-  // forwarded (a host name too long for the edits); answer 500. source.remote must be set, also for streams;
+  // datagram had none; and what the route that sent it on changes (null: there was none, it follows its dialog). For a
+  // request that decide() sent on. edits is cleared first. edits.failed(): it cannot be forwarded (a host name too long
+  // for the edits, or too many header fields to remove); answer 500. source.remote must be set, also for streams;
   // destination.listener is the one whose address we show.
   // affinity: the decision's, where it is known; it is worked out again otherwise.
   void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
+                       const config::Route* route = nullptr,
                        std::optional<std::uint64_t> affinity = std::nullopt) const;
 
   // The reply to a request as bytes (RFC 3261 8.2.6), appended to out. Nothing is appended for an ACK, a response, or
@@ -85,7 +88,7 @@ class Proxy {
  private:
   [[nodiscard]] Decision decide_request(const Message& request, const Flow& source) const;
   [[nodiscard]] Decision decide_response(const Message& response, const Flow& source, Edits& edits) const;
-  [[nodiscard]] bool was_here(const Message& request, const Flow& source, TrunkId to) const;
+  [[nodiscard]] bool was_here(const Message& request, const Flow& source, std::span<const TrunkId> to) const;
   void add_via(const Message& request, const Flow& source, const Flow& destination, std::uint64_t transaction,
                std::size_t offset, Edits& edits) const;
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,

@@ -45,7 +45,8 @@ void look_behind_ours(const Message& request, std::size_t count, RoutePlan& plan
 }
 
 // Makes a URI of the request the last Route value. going: how many leading values are about to be erased.
-void append_route(const Message& request, std::string_view uri, std::size_t going, Edits& edits) {
+void append_route(const Message& request, std::string_view uri, const UriChanges& changes, std::size_t going,
+                  Edits& edits) {
   std::size_t count = 0;
   ValueCursor::Value last{};
   for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next(); ++count) last = *value;
@@ -53,7 +54,14 @@ void append_route(const Message& request, std::string_view uri, std::size_t goin
   const std::size_t place =
       alone ? request.header(request.first(HeaderId::kRoute)).line : request.offset_of(last.text) + last.text.size();
   edits.insert(place, alone ? "Route: <" : ", <");
-  edits.replace_with_original(place, 0, request.offset_of(uri), uri.size());
+  std::size_t done = request.offset_of(uri);
+  for (std::size_t i = 0; i < changes.count; ++i) {
+    const std::size_t change = request.offset_of(changes.list[i].place);
+    edits.replace_with_original(place, 0, done, change - done);
+    edits.insert(place, changes.list[i].text);
+    done = change + changes.list[i].place.size();
+  }
+  edits.replace_with_original(place, 0, done, request.offset_of(uri) + uri.size() - done);
   edits.insert(place, alone ? ">\r\n" : ">");
 }
 
@@ -113,18 +121,21 @@ RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnA
   return plan;
 }
 
-void edit_routes(const Message& request, const RoutePlan& plan, Edits& edits) {
+void edit_routes(const Message& request, const RoutePlan& plan, const UriChanges& changes, Edits& edits) {
   const std::string_view uri = plan.to_strict_router ? plan.strict_router : plan.target;
   if (plan.from_strict_router || plan.to_strict_router)
     edits.replace_with_original(request.offset_of(request.request_uri()), request.request_uri().size(),
                                 request.offset_of(uri), uri.size());
+  else
+    for (std::size_t i = 0; i < changes.count; ++i)
+      edits.replace(request.offset_of(changes.list[i].place), changes.list[i].place.size(), changes.list[i].text);
   // Between two strict routers the last Route value is the target and stays where it is.
   const bool take_last = plan.from_strict_router && !plan.to_strict_router;
   std::size_t to_pop = plan.pop + (plan.to_strict_router ? 1 : 0);
   std::size_t last_header = Message::kNoHeader;  // the field that holds the last value
   if (take_last)
     for (ValueCursor routes(request, HeaderId::kRoute); const auto value = routes.next();) last_header = value->header;
-  if (plan.to_strict_router && !plan.from_strict_router) append_route(request, plan.target, to_pop, edits);
+  if (plan.to_strict_router && !plan.from_strict_router) append_route(request, plan.target, changes, to_pop, edits);
 
   ValueCursor routes(request, HeaderId::kRoute);
   auto value = routes.next();

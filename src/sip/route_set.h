@@ -10,6 +10,7 @@
 #include "sip/flow_token.h"
 #include "sip/message.h"
 #include "sip/own_addresses.h"
+#include "sip/route_actions.h"
 #include "sip/uri.h"
 
 namespace ktrunk::sip {
@@ -37,8 +38,9 @@ struct RoutePlan {
 [[nodiscard]] RoutePlan plan_routes(const Message& request, const Uri& request_uri, const OwnAddresses& own,
                                     const TokenKey& key);
 
-// Pops and replaces as planned. Does nothing for a plan that leaves the headers alone.
-void edit_routes(const Message& request, const RoutePlan& plan, Edits& edits);
+// Pops and replaces as planned. Does nothing for a plan that leaves the headers alone. changes: of the target, wherever
+// it goes; none for a request from a strict router, which follows its dialog.
+void edit_routes(const Message& request, const RoutePlan& plan, const UriChanges& changes, Edits& edits);
 
 // Removes the first Via value, with its header field if it is alone there.
 void pop_top_via(const Message& message, Edits& edits);

@@ -170,19 +170,30 @@ bool same_host(std::string_view a, std::string_view b) {
   return first && first == parse_ip(b);
 }
 
-bool user_has_prefix(std::string_view user, std::string_view prefix) {
+namespace {
+
+// The octet that the user part has at i, which moves behind it.
+char next_unescaped(std::string_view user, std::size_t& i) {
   const auto nibble = [](char c) { return is_digit(c) ? c - '0' : to_lower(c) - 'a' + 10; };
+  const char c = user[i++];
+  if (c != '%' || i + 1 >= user.size() || !is_hex(user[i]) || !is_hex(user[i + 1])) return c;
+  i += 2;
+  return static_cast<char>(nibble(user[i - 2]) * 16 + nibble(user[i - 1]));
+}
+
+}  // namespace
+
+std::optional<std::size_t> user_prefix_length(std::string_view user, std::string_view prefix) {
   std::size_t i = 0;
-  for (const char wanted : prefix) {
-    if (i >= user.size()) return false;
-    char c = user[i++];
-    if (c == '%' && i + 1 < user.size() && is_hex(user[i]) && is_hex(user[i + 1])) {
-      c = static_cast<char>(nibble(user[i]) * 16 + nibble(user[i + 1]));
-      i += 2;
-    }
-    if (c != wanted) return false;
-  }
-  return true;
+  for (const char wanted : prefix)
+    if (i >= user.size() || next_unescaped(user, i) != wanted) return std::nullopt;
+  return i;
+}
+
+std::string_view unescape_user(std::string_view user, std::span<char> room) {
+  std::size_t used = 0;
+  for (std::size_t i = 0; i < user.size() && used < room.size();) room[used++] = next_unescaped(user, i);
+  return {room.data(), used};
 }
 
 }  // namespace ktrunk::sip

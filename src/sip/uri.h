@@ -2,8 +2,10 @@
 // caller's text. Pure; nothing is unescaped in place.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace ktrunk::sip {
@@ -39,8 +41,13 @@ struct NameAddr {
 // Neither has brackets.
 [[nodiscard]] bool same_host(std::string_view a, std::string_view b);
 
-// Whether the unescaped user part begins with prefix.
-[[nodiscard]] bool user_has_prefix(std::string_view user, std::string_view prefix);
+// Whether the unescaped user part begins with prefix; and how many octets, escapes included, that is, or none.
+[[nodiscard]] std::optional<std::size_t> user_prefix_length(std::string_view user, std::string_view prefix);
+[[nodiscard]] inline bool user_has_prefix(std::string_view user, std::string_view prefix) {
+  return user_prefix_length(user, prefix).has_value();
+}
+// The user part without escapes, in room; what does not fit is left out.
+[[nodiscard]] std::string_view unescape_user(std::string_view user, std::span<char> room);
 
 // HOST[:PORT], HOST a name, IPv4 or bracketed IPv6 address. port is 0 when there is none.
 struct HostPort {

@@ -92,9 +92,9 @@ void MessageHandler::perform(const sip::Reply& reply, const sip::Flow& source) {
 void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) { drop(why.why, source); }
 
 void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
-  const Hop hop = hop_to_trunk(way.trunk, way.affinity);
+  const Hop hop = hop_to_one_of(*way.route, way.affinity, way.needs);
   if (!hop.usable()) return reply_unavailable("Trunk Down", source);
-  forward(hop, way.needs, way.affinity, source);
+  forward(hop, way.needs, way.affinity, source, way.route);
 }
 
 void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
@@ -102,7 +102,7 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   // The connection has gone since; another one to the same trunk reaches the same peer.
   if (!hop.usable() && way.flow.trunk.valid()) hop = hop_to_trunk(way.flow.trunk, way.affinity);
   if (message_.is_request()) {
-    if (hop.usable()) return forward(hop, way.needs, way.affinity, source);
+    if (hop.usable()) return forward(hop, way.needs, way.affinity, source, nullptr);
     if (way.flow.trunk.valid()) return reply_unavailable("Trunk Down", source);
     // RFC 5626 5.3.1: a stranger's flow does not come back.
     return refuse(430, "Flow Failed", source);
@@ -116,10 +116,11 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   stats_.responses_forwarded.add();
 }
 
-void MessageHandler::forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source) {
+void MessageHandler::forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source,
+                             const config::Route* route) {
   if (needs == sip::Needs::kTls && hop.flow.transport != config::Transport::kTls)
     return std::visit([&](const auto& action) { perform(action, source); }, sip::Proxy::refuse_sips(message_));
-  proxy_.forward_request(message_, source, hop.flow, edits_, affinity);
+  proxy_.forward_request(message_, source, hop.flow, edits_, route, affinity);
   if (edits_.failed()) return refuse(500, "Message Needs Too Many Changes", source);
   if (!has_room(hop, edits_.size(message_.bytes()))) {
     stats_.queue_full.add();
@@ -229,6 +230,24 @@ MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t af
                        .remote = {}}};
   }
   return {};
+}
+
+// Of a route's trunks the first that takes the message now; else the first whose next connection is on its way.
+MessageHandler::Hop MessageHandler::hop_to_one_of(const config::Route& route, std::uint64_t affinity,
+                                                  sip::Needs needs) {
+  enum Rank { kUnusable, kNotAllowed, kLater, kNow };
+  const auto rank_of = [needs](const Hop& hop) {
+    if (!hop.usable()) return kUnusable;
+    if (needs == sip::Needs::kTls && hop.flow.transport != config::Transport::kTls) return kNotAllowed;
+    return hop.awaited.valid() ? kLater : kNow;
+  };
+  Hop best;
+  for (const TrunkId trunk : route.to) {
+    const Hop hop = hop_to_trunk(trunk, affinity);
+    if (rank_of(hop) > rank_of(best)) best = hop;
+    if (rank_of(best) == kNow) break;
+  }
+  return best;
 }
 
 void MessageHandler::serve_waiting(Clock::time_point now) {

@@ -56,7 +56,9 @@ class MessageHandler {
   void perform(const sip::ToTrunk& way, const sip::Flow& source);
   void perform(const sip::ToFlow& way, const sip::Flow& source);
 
-  void forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source);
+  // route: the one that sent it on; null inside a dialog.
+  void forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source,
+               const config::Route* route);
   [[nodiscard]] bool has_room(const Hop& hop, std::size_t bytes) const;
   [[nodiscard]] bool has_room_for_response(const Hop& hop, std::size_t bytes) const;
   void put(const Hop& hop);
@@ -66,6 +68,7 @@ class MessageHandler {
 
   [[nodiscard]] Connection* find(ConnectionId id) const;
   [[nodiscard]] Hop hop_to(const sip::Flow& flow) const;
+  [[nodiscard]] Hop hop_to_one_of(const config::Route& route, std::uint64_t affinity, sip::Needs needs);
   [[nodiscard]] Hop hop_to_trunk(TrunkId trunk, std::uint64_t affinity);
   // One of the trunk's open connections; null when there is none.
   [[nodiscard]] Connection* open_connection(TrunkId trunk, std::uint64_t affinity) const;

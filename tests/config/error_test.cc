@@ -282,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(Trunk, ErrorTest, testing::ValuesIn(kTrunkCases), [](co
 
 const Case kRouteCases[] = {
     {"no_to", kUdp + kTrunk + "[[route]]\n",
-     "k.toml:7: key 'route[0].to': missing; expected the name of the trunk to send to"},
+     "k.toml:7: key 'route[0].to': missing; expected the trunk to send to, or several in order; or reject = CODE"},
     {"unknown_to", kUdp + kTrunk + "[[route]]\nto = 'b'\n",
      "k.toml:8: key 'route[0].to': no trunk is named 'b'; expected the name of a trunk: 'a'"},
     {"no_trunks", kUdp + "[[route]]\nto = 'b'\n",
@@ -294,8 +294,8 @@ const Case kRouteCases[] = {
      "'udp:127.0.0.1:5060'"},
     {"from", kUdp + kTrunk + "[[route]]\nto = 'a'\nfrom = 'a'\n",
      "k.toml:9: key 'route[0].from': unknown key; expected one of from_trunk, from_listener, methods, user_prefix, "
-     "host, "
-     "to"},
+     "user_match, host, has_headers, to, rewrite_user_prefix, rewrite_host, remove_headers, add_headers, reject, "
+     "reason"},
     {"no_method", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = []\n",
      "k.toml:9: key 'route[0].methods': no method, so nothing would match; expected one or more, or no such key for "
      "any"},
@@ -305,7 +305,106 @@ const Case kRouteCases[] = {
      "k.toml:9: key 'route[0].methods[0]': 'Invite': methods are case-sensitive; expected upper case"},
     {"host_port", kUdp + kTrunk + "[[route]]\nto = 'a'\nhost = 'a.example:5060'\n",
      "k.toml:9: key 'route[0].host': 'a.example:5060' has a port; expected a host alone"},
+    {"cancel_alone", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = ['OPTIONS', 'CANCEL']\n",
+     "k.toml:9: key 'route[0].methods[1]': 'CANCEL' goes where its INVITE goes; expected \"INVITE\", which means all "
+     "three"},
+    {"user_match", kUdp + kTrunk + "[[route]]\nto = 'a'\nuser_match = '+49'\n",
+     "k.toml:9: key 'route[0].user_match': '+49': no argument for repetition operator: +; expected a regular "
+     "expression in RE2's syntax for the whole user"},
+    {"user_match_reference", kUdp + kTrunk + "[[route]]\nto = 'a'\nuser_match = '(a)\\1'\n",
+     "k.toml:9: key 'route[0].user_match': '(a)\\1': invalid escape sequence: \\1; expected a regular expression in "
+     "RE2's syntax for the whole user"},
+    {"user_match_long", kUdp + kTrunk + "[[route]]\nto = 'a'\nuser_match = '" + std::string(1025, 'a') + "'\n",
+     "k.toml:9: key 'route[0].user_match': 1025 characters long; expected at most 1024; expected a regular expression "
+     "in RE2's syntax for the whole user"},
+    {"header_name", kUdp + kTrunk + "[[route]]\nto = 'a'\nmethods = ['OPTIONS']\nhas_headers = ['a b']\n",
+     "k.toml:10: key 'route[0].has_headers[0]': 'a b' is no header field's name; expected one like \"Diversion\""},
+    {"no_header_name", kUdp + kTrunk + "[[route]]\nto = 'a'\nhas_headers = []\n",
+     "k.toml:9: key 'route[0].has_headers': no name; expected one or more, or no such key"},
+    {"to_twice", kUdp + kTrunk + "[[route]]\nto = ['a', 'a']\n",
+     "k.toml:8: key 'route[0].to[1]': 'a' is in the list already; expected each trunk once"},
+    {"to_unknown_of_two", kUdp + kTrunk + "[[route]]\nto = ['a', 'b']\n",
+     "k.toml:8: key 'route[0].to[1]': no trunk is named 'b'; expected the name of a trunk: 'a'"},
+    {"to_number", kUdp + kTrunk + "[[route]]\nto = 1\n",
+     "k.toml:8: key 'route[0].to': an integer; expected a string, or an array of strings"},
+    {"to_nothing", kUdp + kTrunk + "[[route]]\nto = []\n",
+     "k.toml:8: key 'route[0].to': an empty array; expected a string, or an array of strings"},
+    {"prefix_no_table", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_user_prefix = 'a'\n",
+     "k.toml:9: key 'route[0].rewrite_user_prefix': a string; expected a table, like { from = \"...\", to = \"...\" }"},
+    {"prefix_empty", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_user_prefix = {}\n",
+     "k.toml:9: key 'route[0].rewrite_user_prefix': empty; expected from (what to strip), to (what to put there), or "
+     "both"},
+    {"prefix_key", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_user_prefix = { from = 'a', too = 'b' }\n",
+     "k.toml:9: key 'route[0].rewrite_user_prefix.too': unknown key; did you mean 'to'?"},
+    {"prefix_to", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_user_prefix = { to = 'a@b' }\n",
+     "k.toml:9: key 'route[0].rewrite_user_prefix.to': 'a@b' cannot stand in a SIP URI's user; expected letters, "
+     "digits, -_.!~*'()&=+$,;?/ and escapes like %23"},
+    {"prefix_to_escape", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_user_prefix = { to = '%2' }\n",
+     "k.toml:9: key 'route[0].rewrite_user_prefix.to': '%2' cannot stand in a SIP URI's user; expected letters, "
+     "digits, -_.!~*'()&=+$,;?/ and escapes like %23"},
+    {"rewrite_host", kUdp + kTrunk + "[[route]]\nto = 'a'\nrewrite_host = 'a b'\n",
+     "k.toml:9: key 'route[0].rewrite_host': 'a b' is no host name; expected a DNS name or an IP address"},
+    {"remove_via", kUdp + kTrunk + "[[route]]\nto = 'a'\nremove_headers = ['X-A', 'v']\n",
+     "k.toml:9: key 'route[0].remove_headers[1]': Via must go on as it is, for messages find their way by it; expected "
+     "another header field"},
+    {"remove_to", kUdp + kTrunk + "[[route]]\nto = 'a'\nremove_headers = ['to']\n",
+     "k.toml:9: key 'route[0].remove_headers[0]': to must go on as it is, for transactions and dialogs are told apart "
+     "by it; expected another header field"},
+    {"add_length", kUdp + kTrunk + "[[route]]\nto = 'a'\nadd_headers = ['Content-Length: 0']\n",
+     "k.toml:9: key 'route[0].add_headers[0]': Content-Length must go on as it is, for it says what the body is and "
+     "where it ends; expected another header field"},
+    {"add_no_colon", kUdp + kTrunk + "[[route]]\nto = 'a'\nadd_headers = ['X-A']\n",
+     "k.toml:9: key 'route[0].add_headers[0]': 'X-A' is no header field; expected \"NAME: VALUE\""},
+    {"add_space", kUdp + kTrunk + "[[route]]\nto = 'a'\nadd_headers = ['X A: b']\n",
+     "k.toml:9: key 'route[0].add_headers[0]': 'X A: b' is no header field; expected \"NAME: VALUE\""},
+    {"add_crlf", kUdp + kTrunk + "[[route]]\nto = 'a'\nadd_headers = [\"X-A: b\\r\\nVia: c\"]\n",
+     "k.toml:9: key 'route[0].add_headers[0]': has a control character; expected printable text"},
+    {"add_much", kUdp + kTrunk + "[[route]]\nto = 'a'\nadd_headers = ['X: " + std::string(2044, 'a') + "']\n",
+     "k.toml:9: key 'route[0].add_headers': 1 header fields of 2049 bytes; expected at most 16 of 2048 bytes together"},
+    {"reject_300", kUdp + kTrunk + "[[route]]\nreject = 302\n",
+     "k.toml:8: key 'route[0].reject': 302; expected an integer of 400 to 699"},
+    {"reject_challenge", kUdp + kTrunk + "[[route]]\nreject = 407\n",
+     "k.toml:8: key 'route[0].reject': 407 says nothing without header fields that ktrunk does not make; expected "
+     "another code, like 403"},
+    {"reject_and_to", kUdp + kTrunk + "[[route]]\nto = 'a'\nreject = 403\n",
+     "k.toml:8: key 'route[0].to': the route rejects, so that nothing goes on; expected no such key"},
+    {"reason_alone", kUdp + kTrunk + "[[route]]\nto = 'a'\nreason = 'No'\n",
+     "k.toml:9: key 'route[0].reason': there is no reject; expected reject = CODE as well"},
+    {"has_headers_last", kUdp + kTrunk + "[[route]]\nto = 'a'\nhas_headers = ['X-A']\n",
+     "k.toml:9: key 'route[0].has_headers': an INVITE's CANCEL and ACK have none of its header fields, but must go the "
+     "same way; expected methods without INVITE, reject, or a later route without has_headers that takes the same "
+     "requests with the same to and rewrites"},
 };
+// Which tables part an INVITE from its CANCEL; the key's table is of trunks a and b.
+TEST(HasHeadersTest, AnInviteAndItsCancelGoTheSameWay) {
+  const std::string other = "[[trunk]]\nname = 'b'\ntargets = ['udp:127.0.0.1:5071']\n";
+  const auto accepted = [&](const std::string& routes) {
+    return parse(kUdp + kTrunk + other + routes, "k.toml").has_value();
+  };
+  const std::string with = "[[route]]\nhas_headers = ['X-A']\n";
+  const std::string to_a = "[[route]]\nto = 'a'\n";
+  EXPECT_TRUE(accepted(with + "to = 'a'\nadd_headers = ['X-B: c']\n" + to_a));
+  EXPECT_TRUE(accepted(with + "to = 'b'\nmethods = ['OPTIONS', 'MESSAGE']\n" + to_a));
+  EXPECT_TRUE(accepted(with + "reject = 403\n" + to_a));
+  EXPECT_TRUE(accepted(with + "to = 'a'\n" + with + "to = 'a'\nadd_headers = ['X-B: c']\n" + to_a));
+  // In between, one for other requests.
+  EXPECT_TRUE(
+      accepted(with + "from_trunk = 'a'\nto = 'b'\n[[route]]\nfrom_trunk = 'b'\nto = 'a'\n" + "[[route]]\nto = 'b'\n"));
+  EXPECT_TRUE(accepted(with + "user_prefix = '+49'\nto = 'b'\n[[route]]\nuser_prefix = '+48'\nto = 'a'\n" +
+                       "[[route]]\nuser_prefix = '+4'\nto = 'b'\n"));
+
+  EXPECT_FALSE(accepted(with + "to = 'b'\n" + to_a));
+  EXPECT_FALSE(accepted(with + "to = ['a', 'b']\n" + to_a));
+  EXPECT_FALSE(accepted(with + "to = 'a'\nrewrite_host = 'h'\n" + to_a));
+  EXPECT_FALSE(accepted(with + "to = 'a'\nrewrite_user_prefix = { to = '1' }\n" + to_a));
+  EXPECT_FALSE(accepted(with + "to = 'a'\n[[route]]\nuser_prefix = '+4'\nto = 'a'\n" + to_a));
+  EXPECT_FALSE(accepted(with + "to = 'a'\n[[route]]\nreject = 404\n"));
+  EXPECT_FALSE(accepted(with + "to = 'b'\nmethods = ['INVITE']\n[[route]]\nuser_match = '1.*'\nto = 'b'\n" +
+                        "[[route]]\nto = 'b'\n"));
+  EXPECT_FALSE(accepted(with + "to = 'b'\nhost = '[2001:db8::1]'\n[[route]]\nhost = '[2001:db8:0::1]'\nto = 'a'\n" +
+                        "[[route]]\nto = 'b'\n"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Route, ErrorTest, testing::ValuesIn(kRouteCases), [](const auto& i) { return i.param.name; });
 
 TEST(SyntaxErrorTest, HasTheLine) {

@@ -21,7 +21,7 @@ TEST(ExamplesTest, EveryExampleParses) {
     EXPECT_FALSE(config->trunks.empty()) << entry.path();
     EXPECT_FALSE(config->routes.empty()) << entry.path();
   }
-  EXPECT_GE(found, 3);
+  EXPECT_GE(found, 8);
 }
 
 TEST(ExamplesTest, EveryKeyIsShown) {
@@ -79,8 +79,16 @@ TEST(ExamplesTest, EveryKeyIsShown) {
                                 "from_listener",
                                 "methods",
                                 "user_prefix",
+                                "user_match",
                                 "host",
-                                "to"})
+                                "has_headers",
+                                "to",
+                                "rewrite_user_prefix",
+                                "rewrite_host",
+                                "remove_headers",
+                                "add_headers",
+                                "reject",
+                                "reason"})
     EXPECT_NE(all.find(key + " = "), std::string::npos) << key;
 }
 

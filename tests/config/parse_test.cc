@@ -101,8 +101,17 @@ listen = "wan"
 from_trunk = "carrier"
 methods = ["INVITE", "OPTIONS"]
 user_prefix = "+49"
+user_match = '\+49[0-9]{3,}'
 host = "Example.COM"
-to = "pbx"
+to = ["pbx", "carrier"]
+rewrite_user_prefix = { from = "+49", to = "0" }
+rewrite_host = "PBX.example:5070"
+remove_headers = ["X-Internal", "s"]
+add_headers = ["X-Trunk:  carrier ", "Subject:"]
+
+[[route]]
+has_headers = ["Diversion", "x"]
+reject = 486
 
 [[route]]
 from_listener = "udp:[::1]:5060"
@@ -194,16 +203,28 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_TRUE(config->trunks[2].targets.empty());
   EXPECT_EQ(config->trunks[2].listener, ListenerId{0});
 
-  ASSERT_EQ(config->routes.size(), 2u);
+  ASSERT_EQ(config->routes.size(), 3u);
   EXPECT_EQ(config->routes[0].from_trunk, TrunkId{0});
   EXPECT_FALSE(config->routes[0].from_listener.valid());
   EXPECT_THAT(config->routes[0].methods, ElementsAre("INVITE", "OPTIONS"));
   EXPECT_EQ(config->routes[0].user_prefix, "+49");
   EXPECT_EQ(config->routes[0].host, "example.com");
-  EXPECT_EQ(config->routes[0].to, TrunkId{1});
+  EXPECT_THAT(config->routes[0].to, ElementsAre(TrunkId{1}, TrunkId{0}));
+  EXPECT_EQ(config->routes[0].user_match, "\\+49[0-9]{3,}");
+  EXPECT_EQ(config->routes[0].rewrite_user_prefix, (PrefixRewrite{.from = "+49", .to = "0"}));
+  EXPECT_EQ(config->routes[0].rewrite_host, "PBX.example:5070");
+  ASSERT_EQ(config->routes[0].remove_headers.size(), 2u);
+  EXPECT_EQ(config->routes[0].remove_headers[1].name, "Subject");
+  EXPECT_EQ(config->routes[0].add_headers, "X-Trunk: carrier\r\nSubject: \r\n");
+  EXPECT_EQ(config->routes[0].reject, 0);
+  EXPECT_TRUE(config->routes[1].to.empty());
+  ASSERT_EQ(config->routes[1].has_headers.size(), 2u);
+  EXPECT_EQ(config->routes[1].has_headers[1].compact, 'x');
+  EXPECT_EQ(config->routes[1].reject, 486);
+  EXPECT_EQ(config->routes[1].reason, "Busy Here");
   EXPECT_FALSE(config->routes[1].from_trunk.valid());
-  EXPECT_EQ(config->routes[1].from_listener, ListenerId{1});
-  EXPECT_EQ(config->routes[1].to, TrunkId{0});
+  EXPECT_EQ(config->routes[2].from_listener, ListenerId{1});
+  EXPECT_THAT(config->routes[2].to, ElementsAre(TrunkId{0}));
 
   std::vector<std::string> files;
   for (const FileReference& file : config->files) files.push_back(fmt::format("{} {}", file.key, file.line));

@@ -41,7 +41,9 @@ void check(const config::Config& config) {
     require(trunk.connections >= 1 && trunk.connections <= config::kMaxTrunkConnections);
   }
   for (const config::Route& route : config.routes) {
-    require(route.to.valid() && names_one_or_none(route.to, config.trunks));
+    require(route.to.empty() == (route.reject != 0) && route.to.size() <= config::kMaxRouteTrunks);
+    for (const TrunkId to : route.to) require(to.valid() && names_one_or_none(to, config.trunks));
+    require(route.add_headers.size() <= config::kMaxAddedHeaderBytes);
     require(names_one_or_none(route.from_trunk, config.trunks));
     require(names_one_or_none(route.from_listener, config.listeners));
   }

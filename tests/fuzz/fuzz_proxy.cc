@@ -43,10 +43,14 @@ struct World {
     }
     config::Route route;
     route.user_prefix = "no";
-    route.to = TrunkId{1};
+    route.to = {TrunkId{1}};
     config.routes.push_back(route);
     route.user_prefix.clear();
-    route.to = TrunkId{0};
+    route.to = {TrunkId{0}, TrunkId{2}};
+    route.rewrite_user_prefix = {.from = "a", .to = "+"};
+    route.rewrite_host = "[2001:db8::5]:5070";
+    route.remove_headers = {config::header_name("Supported"), config::header_name("X-Odd")};
+    route.add_headers = "X-Odd: 1\r\n";
     config.routes.push_back(route);
   }
 };
@@ -95,8 +99,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   if (std::holds_alternative<Reply>(decision)) require(message.is_request() && message.method() != Method::kAck);
   if (!std::holds_alternative<ToTrunk>(decision) && !std::holds_alternative<ToFlow>(decision)) return 0;
-  if (message.is_request()) proxy.forward_request(message, source, destination, edits);
-  require(!edits.failed());
+  const auto* to_trunk = std::get_if<ToTrunk>(&decision);
+  const config::Route* route = to_trunk != nullptr ? to_trunk->route : nullptr;
+  if (message.is_request()) proxy.forward_request(message, source, destination, edits, route);
+  if (edits.failed()) {  // too many header fields to remove
+    require(route != nullptr && message.header_count() > kMaxEdits / 2);
+    return 0;
+  }
   std::string sent(edits.size(message.bytes()), '\0');
   edits.write(message.bytes(), sent.data());
   std::array<iovec, Edits::kMaxPieces> pieces;

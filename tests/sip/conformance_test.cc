@@ -61,7 +61,8 @@ TEST_F(ConformanceTest, ARequestThatComesRoundUnchangedIsALoop) {
 }
 
 TEST_F(ConformanceTest, ASpiralIsNoLoop) {
-  world.config.routes = {{.from_trunk = TrunkId{0}, .to = TrunkId{2}}, {.from_trunk = TrunkId{2}, .to = TrunkId{0}}};
+  world.config.routes = {{.from_trunk = TrunkId{0}, .to = {TrunkId{2}}},
+                         {.from_trunk = TrunkId{2}, .to = {TrunkId{0}}}};
   world.proxy = Proxy(world.config, make_key());
   // A PBX that sends a call back as it was: another peer, so another route. Coming again, it is a loop.
   const std::string second = world.forward(request("INVITE", "sip:x@y"), world.carrier, world.six);

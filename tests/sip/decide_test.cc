@@ -29,7 +29,7 @@ class DecideTest : public ::testing::Test {
 TEST_F(DecideTest, TheRouteTableDecides) {
   const auto to_trunk = [&](const Decision& decision) {
     const auto* trunk = std::get_if<ToTrunk>(&decision);
-    return trunk == nullptr ? TrunkId{} : trunk->trunk;
+    return trunk == nullptr ? TrunkId{} : trunk->route->to.front();
   };
   EXPECT_EQ(to_trunk(world.decide(request("MESSAGE", "sip:x@any.example"), world.carrier)), TrunkId{1});
   EXPECT_EQ(to_trunk(world.decide(invite(), world.pbx)), TrunkId{0});

@@ -59,10 +59,10 @@ config::Config make_config() {
     trunk.listener = ListenerId{i};
     config.trunks.push_back(trunk);
   }
-  config.routes.push_back({.from_trunk = TrunkId{0}, .to = TrunkId{1}});
+  config.routes.push_back({.from_trunk = TrunkId{0}, .to = {TrunkId{1}}});
   config.routes.push_back(
-      {.from_listener = ListenerId{1}, .methods = {"INVITE"}, .user_prefix = "+49", .to = TrunkId{0}});
-  config.routes.push_back({.host = "six.example.net", .to = TrunkId{2}});
+      {.from_listener = ListenerId{1}, .methods = {"INVITE"}, .user_prefix = "+49", .to = {TrunkId{0}}});
+  config.routes.push_back({.host = "six.example.net", .to = {TrunkId{2}}});
   return config;
 }
 
@@ -98,7 +98,8 @@ Decision World::decide(std::string_view bytes, const Flow& source) {
 std::string World::forward(std::string_view bytes, const Flow& source, const Flow& destination) {
   const Decision decision = decide(bytes, source);
   EXPECT_TRUE(verdict(decision) == kSentToTrunk || verdict(decision) == kSentToFlow) << bytes << verdict(decision);
-  proxy.forward_request(message, source, destination, edits);
+  const auto* to_trunk = std::get_if<ToTrunk>(&decision);
+  proxy.forward_request(message, source, destination, edits, to_trunk != nullptr ? to_trunk->route : nullptr);
   return written();
 }
 
