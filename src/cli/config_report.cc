@@ -110,6 +110,8 @@ std::string listener_text(const Listener& listener) {
   std::string text = fmt::format("{} at {}", config::transport_name(listener.transport), listener.address.text());
   const std::string advertised = fmt::format("{}:{}", listener.advertise_host, listener.advertise_port);
   if (advertised != listener.address.text()) text += fmt::format(", known to peers as {}", advertised);
+  if (listener.strangers == config::Strangers::kReject) text += "; strangers get 403";
+  if (listener.strangers == config::Strangers::kIgnore) text += "; strangers get no answer";
   if (listener.transport == Transport::kTls)
     text += fmt::format("; {}; {}", versions(listener.tls), client_certificates(listener.verify_client)) +
             listener_tls_lines(listener);
@@ -120,6 +122,24 @@ std::string target_text(const Target& target) {
   const bool v6 = target.host.find(':') != std::string::npos;
   return fmt::format("{}:{}{}{}{}", config::transport_name(target.transport), v6 ? "[" : "", target.host, v6 ? "]" : "",
                      target.port != 0 ? fmt::format(":{}", target.port) : " (SRV)");
+}
+
+std::string seconds_text(std::chrono::milliseconds time) {
+  return fmt::format("{} s", static_cast<double>(time.count()) / 1000);
+}
+
+// How the peer is watched and spared; empty where neither.
+std::string watch_lines(const Trunk& trunk) {
+  std::string text;
+  if (trunk.options_interval.count() != 0)
+    text +=
+        fmt::format("\nOPTIONS every {}; without answer within {} degraded, {} times in a row down",
+                    seconds_text(trunk.options_interval), seconds_text(trunk.options_timeout), trunk.options_failures);
+  if (trunk.keepalive.count() != 0) text += fmt::format("\nCRLF keepalive every {}", seconds_text(trunk.keepalive));
+  if (trunk.max_requests_per_second != 0)
+    text += fmt::format("\nat most {} requests a second", trunk.max_requests_per_second);
+  if (trunk.max_invites != 0) text += fmt::format("\nat most {} INVITEs under way", trunk.max_invites);
+  return text;
 }
 
 std::string trunk_text(const Trunk& trunk, const Config& config) {
@@ -143,7 +163,7 @@ std::string trunk_text(const Trunk& trunk, const Config& config) {
   }
   if (trunk.listener.valid()) text += fmt::format("; as {}", config.listeners[trunk.listener.value].name);
   if (tls && !trunk.targets.empty()) text += trunk_tls_lines(trunk);
-  return text;
+  return text + watch_lines(trunk);
 }
 
 std::string header_list(const std::vector<config::HeaderName>& names) {

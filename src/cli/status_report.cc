@@ -109,6 +109,29 @@ std::string connections(const Json& status) {
   return fmt::format("\nConnections ({})\n{}", table.rows(), table.text(2));
 }
 
+// "200, 3 s ago".
+std::string options_answer(const Json& trunk) {
+  const Json& answer = member(trunk, "options_answer");
+  if (!answer.is_object()) return "-";
+  return fmt::format("{}, {} ago", text(answer, "status"), duration(member(answer, "age_s")));
+}
+
+std::string trunks(const Json& status) {
+  const Json& rows = array(status, "trunks");
+  if (rows.empty()) return {};
+  Table table({{"trunk"},
+               {"state"},
+               {"for", Align::kRight},
+               {"connections", Align::kRight},
+               {"wanted", Align::kRight},
+               {"OPTIONS answered"}});
+  for (const Json& row : rows) {
+    table.add({text(row, "name"), text(row, "state"), duration(member(row, "since_s")), text(row, "connections"),
+               text(row, "wanted"), options_answer(row)});
+  }
+  return fmt::format("\nTrunks\n{}", table.text(2));
+}
+
 std::string kernel_counters(const Json& status) {
   const Json& counters = member(status, "tls_stat");
   if (!counters.is_object() || counters.empty()) return {};
@@ -162,8 +185,7 @@ std::string status_report(const Json& status) {
                      {"dropped", "dropped"},
                      {"queue full", "queue_full"}},
                     Align::kRight);
-  report += section("Trunks", array(status, "trunks"),
-                    {{"trunk", "name"}, {"connections", "connections"}, {"wanted", "wanted"}}, Align::kRight);
+  report += trunks(status);
   report += connections(status);
   report += kernel_counters(status);
   return report;

@@ -81,6 +81,13 @@ struct Tls {
   Alpn alpn = Alpn::kOff;    // default: a listener accepts, a trunk offers nothing
 };
 
+// What a peer gets that no trunk claims: neither by its certificate nor, over UDP, by its address.
+enum class Strangers : std::uint8_t {
+  kServe,   // its requests are routed like others
+  kReject,  // 403
+  kIgnore,  // no answer
+};
+
 struct Listener {
   std::string name;  // defaults to its transport and address
   Transport transport = Transport::kTls;
@@ -91,6 +98,7 @@ struct Listener {
   std::vector<Certificate> certificates;  // beside tls.certificate, which serves every other name
   ClientVerification verify_client = ClientVerification::kOff;
   ClientPurpose client_purpose = ClientPurpose::kClient;
+  Strangers strangers = Strangers::kServe;
   unsigned tickets = 2;  // TLS 1.3 session tickets sent after a handshake; 0: no resumption at all
 };
 
@@ -107,6 +115,13 @@ struct Trunk {
   std::string verify_name;   // the name the peer's certificate must carry; default: the target's host
   unsigned connections = 1;  // connections kept up to a stream target
   ListenerId listener;       // whose address stands in Via towards the trunk, and whose socket sends UDP
+  std::chrono::milliseconds options_interval{0};  // between OPTIONS that we send it; 0: none
+  std::chrono::milliseconds options_timeout{5'000};
+  unsigned options_failures = 3;               // unanswered in a row: it is down
+  std::chrono::milliseconds keepalive{0};      // between CRLF pings on each of its connections; 0: none
+  std::chrono::milliseconds failback{30'000};  // between tries at targets before the one in use; 0: none
+  std::uint32_t max_requests_per_second = 0;   // sent to it by all workers; 0: no limit
+  std::uint32_t max_invites = 0;               // INVITE transactions under way; 0: no limit
 };
 
 // What the beginning of a Request-URI's user becomes.

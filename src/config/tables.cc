@@ -94,6 +94,28 @@ void read_name_servers(TableReader& reader, Config& config) {
     reader.problem("dns", fmt::format("{} name servers; expected {} at most", config.dns.size(), kMost));
 }
 
+// How the peer is watched, and how much is sent to it. A duration of 0 turns a part of it off.
+void read_watch(TableReader& reader, Trunk& trunk, bool datagrams) {
+  const auto optional_duration = [&](std::string_view key, milliseconds least, milliseconds fallback) {
+    const milliseconds value = reader.duration(key, {milliseconds(0), std::chrono::hours(24)}, fallback);
+    if (value.count() != 0 && value < least)
+      reader.problem(key,
+                     fmt::format("{} ms; expected \"0s\" for none, or at least {} ms", value.count(), least.count()));
+    return value;
+  };
+  trunk.options_interval = optional_duration("options_interval", milliseconds(1000), trunk.options_interval);
+  trunk.options_timeout =
+      reader.duration("options_timeout", {milliseconds(500), std::chrono::minutes(1)}, trunk.options_timeout);
+  trunk.options_failures = reader.number("options_failures", {1, 100}, trunk.options_failures);
+  trunk.keepalive = optional_duration("keepalive", milliseconds(1000), trunk.keepalive);
+  if (datagrams && trunk.keepalive.count() != 0)
+    reader.problem("keepalive", "the targets are udp ones, which have no connections; expected options_interval");
+  trunk.failback = optional_duration("failback", milliseconds(1000), trunk.failback);
+  trunk.max_requests_per_second =
+      reader.number("max_requests_per_second", {0, 1'000'000}, trunk.max_requests_per_second);
+  trunk.max_invites = reader.number("max_invites", {0, 100'000}, trunk.max_invites);
+}
+
 }  // namespace
 
 void read_ktrunk(TableReader& reader, Config& config) {
@@ -170,6 +192,9 @@ Listener read_listener(TableReader& reader, Config& config) {
   listener.transport = transport.value_or(Transport::kTls);
   read_address(reader, listener);
   read_advertise(reader, listener);
+  listener.strangers = reader.choice(
+      "strangers", {{"serve", Strangers::kServe}, {"reject", Strangers::kReject}, {"ignore", Strangers::kIgnore}},
+      listener.strangers);
   if (listener.name.empty())
     listener.name = fmt::format("{}:{}", transport_name(listener.transport), listener.address.text());
 
@@ -217,6 +242,7 @@ Trunk read_trunk(TableReader& reader, Config& config) {
     reader.missing("verify_name",
                    "the name in the peer's certificate, since there are no targets and the peer is known by it alone");
   trunk.connections = reader.number("connections", {1, kMaxTrunkConnections}, trunk.connections);
+  read_watch(reader, trunk, datagrams);
   (void)reader.text("listen");  // resolved by check_references()
   reader.finish();
   return trunk;

@@ -23,6 +23,8 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
     if (i < living.size()) {
       place.up.id = living[i];
       place.up_since = Clock::now();
+      place.up_target = this->trunk().targets.size() - 1;  // not known: it may be the last one
+      await_failback(place);
     }
   }
   for (Place& place : places_) {
@@ -36,18 +38,23 @@ bool Connector::usable() const {
                                                                  &config::Target::transport) == trunk().targets.end();
 }
 
+std::size_t Connector::target_of(const Place& place) const {
+  return (place.first + place.tried) % trunk().targets.size();
+}
+
 void Connector::begin(Place& place) {
   place.timer.reset();
-  place.target = 0;
+  place.tried = 0;
   if (usable()) try_target(place);  // else until context_changed()
 }
 
 void Connector::try_target(Place& place) {
   if (stopped_) return;
   const std::vector<config::Target>& targets = trunk().targets;
-  while (place.target < targets.size() && targets[place.target].transport == config::Transport::kUdp) ++place.target;
-  if (place.target == targets.size()) return try_later(place);
-  const config::Target& target = targets[place.target];
+  const std::size_t end = place.returning ? place.up_target : targets.size();
+  while (place.tried < end && targets[target_of(place)].transport == config::Transport::kUdp) ++place.tried;
+  if (place.tried >= end) return place.returning ? stay(place) : try_later(place);
+  const config::Target& target = targets[target_of(place)];
   place.query = resolver_.resolve(target, [this, &place](const Resolved& result) { resolved(place, result); });
 }
 
@@ -63,7 +70,7 @@ void Connector::resolved(Place& place, const Resolved& result) {
 }
 
 void Connector::try_address(Place& place) {
-  const config::Target& target = trunk().targets[place.target];
+  const config::Target& target = trunk().targets[target_of(place)];
   while (!stopped_ && place.address < place.addresses.size()) {
     Origin origin{.role = ConnectionRole::kConnected,
                   .transport = target.transport,
@@ -85,7 +92,7 @@ void Connector::try_address(Place& place) {
     }
   }
   if (stopped_) return;
-  ++place.target;
+  ++place.tried;
   try_target(place);
 }
 
@@ -93,20 +100,62 @@ void Connector::handshake_done(Place& place, Result<Secured> result) {
   const std::shared_ptr<const TlsContext> context = std::move(place.context);
   const std::unique_ptr<Handshake> ended = std::move(place.handshake);
   if (!result) return try_address(place);
-  const std::string host = trunk().targets[place.target].host;
+  const std::size_t target = target_of(place);
+  const std::string host = trunk().targets[target].host;
   if (context == contexts_.trunk(trunk_)) remember(host, std::move(result->resumption));
   const std::uint64_t reference = connected_(std::move(*result), host, place.replacing ? place.up.id : ConnectionId{});
-  if (reference == 0) return try_later(place);
-  if (std::exchange(place.replacing, false)) place.old = place.up;
+  if (reference == 0) return place.returning ? stay(place) : try_later(place);
+  if (std::exchange(place.replacing, false)) {
+    place.old = place.up;
+    place.old_target = place.up_target;
+  }
+  place.returned = std::exchange(place.returning, false);
+  if (place.returned) log::info("trunk '{}': back to {}, which comes before the target in use", trunk().name, host);
   place.up = {.reference = reference, .id = {}};
+  place.up_target = target;
   place.up_since = Clock::now();
+  place.first = 0;
+  await_failback(place);
+}
+
+void Connector::await_failback(Place& place) {
+  place.failback.reset();
+  if (stopped_ || place.up_target == 0 || trunk().failback.count() == 0) return;
+  place.failback =
+      settings_.loop.after(trunk().failback * (1u << place.disappointments), [this, &place] { fail_back(place); });
+}
+
+// The connection stays up meanwhile.
+void Connector::fail_back(Place& place) {
+  if (stopped_ || !place.up.there() || place.up_target == 0) return;
+  const bool busy = !place.up.id.valid() || place.replacing || place.old.there() || place.query.pending() ||
+                    place.handshake != nullptr;
+  if (busy || !usable()) return await_failback(place);
+  place.replacing = true;
+  place.returning = true;
+  place.first = 0;
+  begin(place);
+}
+
+// None of the better targets is there.
+void Connector::stay(Place& place) {
+  place.returning = false;
+  place.replacing = false;
+  await_failback(place);
 }
 
 void Connector::try_later(Place& place) {
   if (stopped_) return;
+  place.first = 0;
   const Clock::duration wait = place.back_off.next();
   log::info("trunk '{}': connecting again in {:.1f} s", trunk().name, std::chrono::duration<double>(wait).count());
   place.timer = settings_.loop.after(wait, [this, &place] { begin(place); });
+}
+
+void Connector::admitted(std::uint64_t reference, ConnectionId connection) {
+  for (Place& place : places_) {
+    if (place.up.is(reference, {})) place.up.id = connection;
+  }
 }
 
 void Connector::lost(const ipc::Gone& gone) {
@@ -124,12 +173,19 @@ void Connector::lost(const ipc::Gone& gone) {
 void Connector::drop(Place& place, ipc::Gone::Again again) {
   place.up = {};
   place.replacing = false;
+  place.returning = false;
+  place.failback.reset();
+  const bool elsewhere = again == ipc::Gone::Again::kElsewhere && trunk().targets.size() > 1;
+  constexpr unsigned kMostDisappointments = 4;
+  place.disappointments = elsewhere ? std::min(place.disappointments + 1, kMostDisappointments) : 0;
   // A peer that takes connections and ends them at once is waited for like one that takes none.
   if (Clock::now() - place.up_since >= timing_.steady) {
     place.back_off.reset();
     place.hurried = false;
   }
   if (stopped_ || place.query.pending() || place.handshake != nullptr) return;  // what was to replace it comes
+  place.first = elsewhere ? (place.up_target + 1) % trunk().targets.size() : 0;
+  if (elsewhere) return begin(place);
   if (again == ipc::Gone::Again::kAtOnce && !std::exchange(place.hurried, true)) return begin(place);
   if (!place.timer.pending()) try_later(place);
 }
@@ -137,6 +193,8 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
 // The connection that was to replace another has come to nothing while that one is still there.
 void Connector::keep_old(Place& place) {
   place.up = std::exchange(place.old, {});
+  place.up_target = place.old_target;
+  if (std::exchange(place.returned, false)) return stay(place);
   place.replacing = true;
   try_later(place);
 }
@@ -154,6 +212,10 @@ Connector::Replacing Connector::replace(std::uint64_t reference, ConnectionId co
   for (Place& place : places_) {
     if (place.old.is(reference, connection)) return Replacing::kUnderWay;  // done, even
     if (!place.up.is(reference, connection)) continue;
+    if (std::exchange(place.returning, false)) {  // what is under way goes on through all targets
+      place.up.id = connection;
+      return Replacing::kBegun;
+    }
     if (stopped_ || place.replacing) return Replacing::kUnderWay;
     place.up.id = connection;
     place.old = {};
@@ -184,6 +246,7 @@ void Connector::stop(Clock::duration time) {
   for (Place& place : places_) {
     place.query.reset();
     place.timer.reset();
+    place.failback.reset();
     if (place.handshake == nullptr) continue;
     if (place.handshake->connecting()) {
       place.handshake.reset();

@@ -1,7 +1,9 @@
 // Connector: keeps one trunk's `connections` up to its TLS or TCP targets. Each of them is tried for by itself: the
 // targets in their order, each with the addresses it resolves to, one after the other; when all have failed, again from
 // the first after a wait that grows (back_off.h). A connection that is lost is made again in the same way; one whose
-// keys are used up is replaced while it stays up (make before break).
+// keys are used up is replaced while it stays up (make before break), and so is one to a target that is not the first:
+// every trunk.failback those before it are tried. One whose peer answered no OPTIONS is made again to the other targets
+// first, and the next failback takes twice as long.
 #pragma once
 
 #include <cstddef>
@@ -43,6 +45,8 @@ class Connector {
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
 
+  // What a connection is called from now on. Nothing happens when it is none of this trunk's.
+  void admitted(std::uint64_t reference, ConnectionId connection);
   // A connection is gone from every process. Nothing happens when it is none of this trunk's, or another has its place.
   void lost(const ipc::Gone& gone);
   // There was no place for it.
@@ -75,13 +79,20 @@ class Connector {
   struct Place {
     explicit Place(BackOff its_back_off) : back_off(its_back_off) {}
     BackOff back_off;
-    std::size_t target = 0;  // that is being tried
+    std::size_t first = 0;  // of this round; the others follow in their order, the last one before it at the end
+    std::size_t tried = 0;  // of this round, before the one that is being tried
     std::vector<Address> addresses;
     std::size_t address = 0;  // the next one to try
     Up up;
     Up old;                  // the one that `up` replaces, until it is gone
     bool replacing = false;  // what is being tried is to replace `up`
     bool hurried = false;    // it has been made again without a wait once
+    bool returning = false;  // replacing: by one to a target before that of `up`, or not at all
+    bool returned = false;   // `up` is such a one
+    std::size_t up_target = 0;
+    std::size_t old_target = 0;
+    unsigned disappointments = 0;  // targets whose peers did not answer, in a row
+    EventLoop::Timer failback;
     Clock::time_point up_since{};
     Resolver::Query query;
     std::shared_ptr<const TlsContext> context;  // of the handshake
@@ -97,6 +108,10 @@ class Connector {
   void handshake_done(Place& place, Result<Secured> result);
   void try_later(Place& place);
   void drop(Place& place, ipc::Gone::Again again);
+  [[nodiscard]] std::size_t target_of(const Place& place) const;
+  void await_failback(Place& place);
+  void fail_back(Place& place);
+  void stay(Place& place);
   void keep_old(Place& place);
 
   const HandshakeSettings& settings_;

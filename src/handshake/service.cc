@@ -197,6 +197,7 @@ void Service::admitted(const ipc::Admitted& message) {
   if (found == connections_.end()) return;
   answered();
   found->second.id = message.connection;
+  if (Connector* its = connector(found->second.trunk)) its->admitted(message.reference, message.connection);
   if (auto kernel = std::exchange(found->second.kernel, std::nullopt))
     keeper_.admitted(message.connection, std::move(*kernel));
 }

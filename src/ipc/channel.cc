@@ -118,6 +118,10 @@ std::string_view fault_text(FaultReason reason) {
       return "the peer sends control or empty records without end";
     case FaultReason::kKeyLimit:
       return "its keys have protected limits.key_records records and cannot be renewed";
+    case FaultReason::kNoPong:
+      return "the peer did not answer a keepalive";
+    case FaultReason::kUnresponsive:
+      return "the peer answers no OPTIONS, and the trunk has other targets";
   }
   return "unknown reason";
 }

@@ -190,8 +190,9 @@ struct Gone {
   ConnectionId connection;
   TrunkId trunk;
   ConnectionInfo::Role role = ConnectionInfo::Role::kAccepted;
-  // kAtOnce: it ended for a reason that a new connection does away with; do not wait before making it.
-  enum class Again : std::uint8_t { kAfterWait, kAtOnce } again = Again::kAfterWait;
+  // kAtOnce: it ended for a reason that a new connection does away with; do not wait before making it. kElsewhere: its
+  // peer answers nothing; try the trunk's other targets first.
+  enum class Again : std::uint8_t { kAfterWait, kAtOnce, kElsewhere } again = Again::kAfterWait;
 };
 
 // supervisor -> handshake: no new connections from now on, neither accepted nor made; give up handshakes in progress.
@@ -267,6 +268,8 @@ enum class FaultReason : std::uint8_t {
   kKeysFailed,           // new keys could not be installed; detail is errno
   kControlFlood,         // control or empty records without end
   kKeyLimit,             // its keys are used up and cannot be renewed
+  kNoPong,               // no answer to our keepalive
+  kUnresponsive,         // OPTIONS are not answered, and the trunk has other targets
 };
 [[nodiscard]] std::string_view fault_text(FaultReason reason);
 

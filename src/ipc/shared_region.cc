@@ -14,7 +14,7 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b7472756e6b0003;  // "ktrunk", layout 3
+constexpr std::uint64_t kMagic = 0x6b7472756e6b0004;  // "ktrunk", layout 4
 
 struct alignas(64) RegionHeader {
   std::uint64_t magic;
@@ -28,7 +28,7 @@ constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 
 
 // Where each part begins. Parts are page-aligned, so that what is never used never costs memory.
 struct Offsets {
-  std::size_t slots, trunks, workers, handshakes, sent, end;
+  std::size_t slots, trunks, workers, handshakes, sent, invites, end;
 };
 Offsets offsets_of(const RegionSizes& sizes) {
   Offsets at{};
@@ -37,7 +37,8 @@ Offsets offsets_of(const RegionSizes& sizes) {
   at.workers = page_aligned(at.trunks + sizeof(TrunkEntry) * sizes.trunks);
   at.handshakes = page_aligned(at.workers + sizeof(WorkerStats) * sizes.workers);
   at.sent = page_aligned(at.handshakes + sizeof(HandshakeStats) * sizes.handshakes);
-  at.end = page_aligned(at.sent + sizeof(SentCounts) * sizes.max_connections * sizes.workers);
+  at.invites = page_aligned(at.sent + sizeof(SentCounts) * sizes.max_connections * sizes.workers);
+  at.end = page_aligned(at.invites + sizeof(std::atomic<std::uint64_t>) * sizes.invites);
   return at;
 }
 
@@ -104,6 +105,7 @@ void SharedRegion::lay_out() {
   workers_ = reinterpret_cast<WorkerStats*>(base_ + at.workers);
   handshakes_ = reinterpret_cast<HandshakeStats*>(base_ + at.handshakes);
   sent_ = reinterpret_cast<SentCounts*>(base_ + at.sent);
+  invites_ = reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + at.invites);
 }
 
 const TokenSecret& SharedRegion::secret() const { return reinterpret_cast<const RegionHeader*>(base_)->secret; }

@@ -5,7 +5,7 @@
 // written before the state word that makes it visible, and not again until the slot's next life.
 //
 //   RegionHeader | ConnectionSlot[max_connections] | TrunkEntry[trunks] | WorkerStats[workers] |
-//   HandshakeStats[handshakes] | SentCounts[max_connections][workers]
+//   HandshakeStats[handshakes] | SentCounts[max_connections][workers] | INVITEs
 #pragma once
 
 #include <array>
@@ -23,6 +23,8 @@
 #include "ipc/limits.h"
 #include "ipc/messages.h"
 #include "ipc/send_gate.h"
+#include "ipc/trunk_health.h"
+#include "ipc/trunk_limits.h"
 
 namespace ktrunk::ipc {
 
@@ -57,6 +59,7 @@ struct alignas(64) ConnectionSlot {
   // The number of the last HandshakeOctets that the supervisor has: a home worker's successor does not pass it on
   // again. Writer: supervisor.
   std::atomic<std::uint64_t> octets_number{0};
+  PeerHealth health;  // of a trunk's connection; asked by the home worker (the supervisor clears it between two lives)
   alignas(64) SendGate gate;
 
   [[nodiscard]] SlotWord state() const { return SlotWord::unpack(word.load(std::memory_order_acquire)); }
@@ -107,13 +110,26 @@ struct alignas(64) TrunkEntry {
   struct UdpTarget {
     std::array<Address, 2> copies;
     std::atomic<std::uint32_t> current{0};
+    PeerHealth health;  // asked by worker watcher_of()
   };
   std::array<UdpTarget, kMaxTargets> udp;
   [[nodiscard]] Address udp_address(unsigned target) const {
     const std::uint32_t now = udp[target].current.load(std::memory_order_acquire);
     return now == 0 ? Address() : udp[target].copies[now - 1];
   }
+
+  // max_requests_per_second and max_invites (trunk_limits.h); writers: all workers.
+  RateLimit rate;
+  std::atomic<std::uint32_t> invites{0};
+  // Where the trunk's part of the table of INVITEs begins, and its length; written before any child is there.
+  std::uint32_t invites_begin = 0;
+  std::uint32_t invites_size = 0;
 };
+
+// The worker that asks the UDP targets of a trunk, and looks after its table of INVITEs.
+[[nodiscard]] constexpr WorkerIndex watcher_of(TrunkId trunk, unsigned workers) {
+  return WorkerIndex{static_cast<std::uint8_t>(trunk.value % workers)};
+}
 
 // A count with one writer; others may read it at any time.
 class Counter {
@@ -178,6 +194,7 @@ struct RegionSizes {
   std::uint32_t handshakes = 1;
   std::uint32_t max_connections = 0;
   std::uint32_t trunks = 0;
+  std::uint32_t invites = 0;  // words of all trunks' tables of INVITEs
 };
 
 class SharedRegion {
@@ -195,6 +212,11 @@ class SharedRegion {
   [[nodiscard]] const TokenSecret& secret() const;
   [[nodiscard]] ConnectionSlot& slot(SlotIndex index) const { return slots_[index.value]; }
   [[nodiscard]] TrunkEntry& trunk(TrunkId trunk) const { return trunks_[trunk.value]; }
+  // Of a trunk with max_invites.
+  [[nodiscard]] InviteTable invites(TrunkId id) const {
+    TrunkEntry& entry = trunk(id);
+    return {std::span(invites_ + entry.invites_begin, entry.invites_size), entry.invites};
+  }
   [[nodiscard]] WorkerStats& worker(WorkerIndex worker) const { return workers_[worker.value]; }
   [[nodiscard]] HandshakeStats& handshake(HandshakeIndex process = HandshakeIndex{0}) const {
     return handshakes_[process.value];
@@ -216,6 +238,7 @@ class SharedRegion {
   TrunkEntry* trunks_ = nullptr;
   WorkerStats* workers_ = nullptr;
   HandshakeStats* handshakes_ = nullptr;
+  std::atomic<std::uint64_t>* invites_ = nullptr;
   SentCounts* sent_ = nullptr;
 };
 

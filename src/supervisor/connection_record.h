@@ -82,6 +82,7 @@ struct ConnectionRecord {
   bool abort : 1 = false;         // no flush, no alert: the stream is broken
   bool tls : 1 = false;           // it has keys that wear out
   bool at_once : 1 = false;       // Gone.again
+  bool elsewhere : 1 = false;     // the same
   bool relay_broken : 1 = false;  // its handshake process has said so, and logged why
   Fd descriptor;
   std::uint64_t reference = 0;  // the owner's number; 0: an earlier life of it made the connection

@@ -85,6 +85,7 @@ void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
   ipc::ConnectionSlot& shared = region_.slot(slot);
   shared.info = info;
   shared.gate.reset();
+  shared.health.clear();
   shared.records_received.store(0, std::memory_order_relaxed);
   shared.octets_number.store(0, std::memory_order_relaxed);
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {

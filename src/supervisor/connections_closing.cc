@@ -70,6 +70,7 @@ void Connections::end(const ipc::Fault& fault, Record& record) {
   record.abort = ending.stream == Ending::Stream::kBroken;
   record.alert = static_cast<std::uint8_t>(ending.alert);
   record.at_once = ending.again == ipc::Gone::Again::kAtOnce;
+  record.elsewhere = ending.again == ipc::Gone::Again::kElsewhere;
   if (record.relay_broken) {
     log::debug("{}: closing: its relay is broken", name_of(fault.connection));
   } else {
@@ -143,7 +144,9 @@ void Connections::free_slot(ConnectionId id, Record& record) {
                  .connection = id,
                  .trunk = info.trunk,
                  .role = info.role,
-                 .again = record.at_once ? ipc::Gone::Again::kAtOnce : ipc::Gone::Again::kAfterWait};
+                 .again = record.at_once     ? ipc::Gone::Again::kAtOnce
+                          : record.elsewhere ? ipc::Gone::Again::kElsewhere
+                                             : ipc::Gone::Again::kAfterWait};
   mail_.to_handshake(record.owner, gone);
   if (info.trunk.valid()) {
     const HandshakeIndex keeper = ipc::keeper_of(info.trunk, region_.sizes().handshakes);

@@ -55,6 +55,8 @@ const char* remedy(FaultReason reason) {
       return "; the time is limits.stalled_peer";
     case FaultReason::kAlert:
       return "; the peer's log says why";
+    case FaultReason::kNoPong:
+      return "; where it knows no CRLF keepalives, trunk.keepalive is to be left out";
     default:
       return "";
   }
@@ -70,6 +72,8 @@ Ending ending_of(const ipc::Fault& fault) {
     case FaultReason::kBadFraming:
     case FaultReason::kPartialMessage:
       return {};
+    case FaultReason::kUnresponsive:
+      return {.again = ipc::Gone::Again::kElsewhere};
     case FaultReason::kKeyLimit:
       return {.again = kAtOnce};
     case FaultReason::kBadRecord:
@@ -89,6 +93,7 @@ Ending ending_of(const ipc::Fault& fault) {
     case FaultReason::kAlert:
     case FaultReason::kReset:
     case FaultReason::kStalled:
+    case FaultReason::kNoPong:
       return {.stream = Ending::Stream::kBroken};
   }
   return {.stream = Ending::Stream::kBroken};

@@ -91,11 +91,21 @@ Result<std::unique_ptr<Process>> Process::create(config::Config config, const st
                                                  const Programs& programs, std::string version) {
   raise_descriptor_limit(config);
   raise_locked_memory_limit();
+  std::uint32_t invites = 0;
+  for (const config::Trunk& trunk : config.trunks) invites += ipc::InviteTable::words_for(trunk.max_invites);
   auto region = ipc::SharedRegion::create({.workers = config.workers,
                                            .handshakes = config.handshake_processes,
                                            .max_connections = config.limits.max_connections,
-                                           .trunks = static_cast<std::uint32_t>(config.trunks.size())});
+                                           .trunks = static_cast<std::uint32_t>(config.trunks.size()),
+                                           .invites = invites});
   if (!region) return std::unexpected(region.error());
+  invites = 0;
+  for (std::uint16_t i = 0; i < config.trunks.size(); ++i) {
+    ipc::TrunkEntry& entry = region->trunk(TrunkId{i});
+    entry.invites_begin = invites;
+    entry.invites_size = ipc::InviteTable::words_for(config.trunks[i].max_invites);
+    invites += entry.invites_size;
+  }
   auto loop = EventLoop::create();
   if (!loop) return std::unexpected(loop.error());
   std::unique_ptr<Process> process(
@@ -111,6 +121,7 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       region_(std::move(region)),
       loop_(std::move(loop)),
       connections_(config_, region_, *this),
+      trunk_states_(config_, region_),
       control_(*loop_, config_.control_socket,
                [this](std::string_view command, const Control::Reply& reply) { answer(command, reply); }),
       quarantine_(config_.quarantine),

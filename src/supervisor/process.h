@@ -20,6 +20,7 @@
 #include "supervisor/control.h"
 #include "supervisor/quarantine.h"
 #include "supervisor/reload.h"
+#include "supervisor/trunk_states.h"
 #include "supervisor/worker_place.h"
 
 namespace ktrunk::supervisor {
@@ -100,7 +101,7 @@ class Process final : private ChildMail {
 
   // Commands: process_commands.cc.
   void answer(std::string_view command, const Control::Reply& reply);
-  [[nodiscard]] std::string status() const;
+  [[nodiscard]] std::string status();
   void begin_reload(Reload::Finished finished);
   void look_at_connections();
 
@@ -124,6 +125,7 @@ class Process final : private ChildMail {
   ipc::SharedRegion region_;
   std::unique_ptr<EventLoop> loop_;
   Connections connections_;
+  TrunkStates trunk_states_;
   Control control_;
   Fd config_memory_;
   Fd vault_;  // for handshake processes alone; never mapped here

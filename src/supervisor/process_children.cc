@@ -295,6 +295,7 @@ void Process::publish(const ipc::Resolved& resolved) {
   if (resolved.address.empty()) return target.current.store(0, std::memory_order_release);
   const std::uint32_t next = target.current.load(std::memory_order_relaxed) == 1 ? 2 : 1;
   target.copies[next - 1] = resolved.address;
+  target.health.clear();
   target.current.store(next, std::memory_order_release);
 }
 

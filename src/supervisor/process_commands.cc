@@ -32,14 +32,15 @@ void Process::answer(std::string_view command, const Control::Reply& reply) {
   reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload", command)}}));
 }
 
-std::string Process::status() const {
+std::string Process::status() {
+  trunk_states_.look(Clock::now());
   DaemonStatus daemon{.version = version_,
                       .state = phase_ == Phase::kRunning ? "running" : "draining",
                       .uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_),
                       .processes = {}};
   for (const ChildProcess& child : children_)
     daemon.processes.push_back({.name = child.name(), .pid = child.pid(), .restarts = child.restarts()});
-  return status_json(daemon, config_, region_, connections_);
+  return status_json(daemon, config_, region_, connections_, trunk_states_);
 }
 
 void Process::begin_reload(Reload::Finished finished) {
@@ -67,6 +68,7 @@ void Process::begin_reload(Reload::Finished finished) {
 
 void Process::look_at_connections() {
   connections_.look(Clock::now());
+  trunk_states_.look(Clock::now());
   look_timer_ = loop_->after(connections_.look_interval(), [this] { look_at_connections(); });
 }
 

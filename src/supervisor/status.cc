@@ -132,7 +132,11 @@ void add_handshakes(Json& document, const ipc::SharedRegion& region) {
   document["handshake_processes"] = std::move(processes);
 }
 
-Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
+std::int64_t seconds_since(Clock::time_point then) {
+  return std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - then).count();
+}
+
+Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry, const TrunkStates::View& view) {
   unsigned open = 0;
   for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) open += entry.connection(place).valid() ? 1 : 0;
   bool stream = false;
@@ -141,7 +145,13 @@ Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
     if (trunk.targets[target].transport != config::Transport::kUdp) stream = true;
     if (const Address address = entry.udp_address(target); !address.empty()) udp.push_back(address.text());
   }
+  Json options;
+  if (view.answer.status != 0) options = {{"status", view.answer.status}, {"age_s", seconds_since(view.answer.at)}};
   return {{"name", trunk.name},
+          {"state", trunk_state_name(view.state)},
+          {"since_s", seconds_since(view.since)},
+          {"options_answer", std::move(options)},
+          {"invites", trunk.max_invites != 0 ? Json(entry.invites.load(std::memory_order_relaxed)) : Json()},
           {"connections", open},
           {"wanted", stream ? trunk.connections : 0},
           {"udp_targets", std::move(udp)}};
@@ -150,7 +160,7 @@ Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry) {
 }  // namespace
 
 std::string status_json(const DaemonStatus& daemon, const config::Config& config, const ipc::SharedRegion& region,
-                        const Connections& connections) {
+                        const Connections& connections, const TrunkStates& trunks) {
   Json document = {
       {"version", daemon.version}, {"pid", ::getpid()}, {"uptime_s", daemon.uptime.count()}, {"state", daemon.state}};
   for (const ProcessStatus& process : daemon.processes)
@@ -159,9 +169,9 @@ std::string status_json(const DaemonStatus& daemon, const config::Config& config
     document["workers"].push_back(worker_json(region.worker(WorkerIndex{static_cast<std::uint8_t>(worker)}), worker));
   add_handshakes(document, region);
   document["trunks"] = Json::array();
-  for (unsigned trunk = 0; trunk < region.sizes().trunks; ++trunk)
+  for (std::uint16_t trunk = 0; trunk < region.sizes().trunks; ++trunk)
     document["trunks"].push_back(
-        trunk_json(config.trunks[trunk], region.trunk(TrunkId{static_cast<std::uint16_t>(trunk)})));
+        trunk_json(config.trunks[trunk], region.trunk(TrunkId{trunk}), trunks.view(TrunkId{trunk})));
   document["connections"] = Json::array();
   for (std::uint32_t slot = 0; slot < region.sizes().max_connections; ++slot) {
     if (region.slot(SlotIndex{slot}).state().state != ipc::SlotState::kFree)

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "ipc/shared_region.h"
 #include "supervisor/connections.h"
+#include "supervisor/trunk_states.h"
 
 namespace ktrunk::supervisor {
 
@@ -26,6 +27,7 @@ struct DaemonStatus {
 
 // Reads the shared region as it is now. Keys are stable: scripts may rely on them.
 [[nodiscard]] std::string status_json(const DaemonStatus& daemon, const config::Config& config,
-                                      const ipc::SharedRegion& region, const Connections& connections);
+                                      const ipc::SharedRegion& region, const Connections& connections,
+                                      const TrunkStates& trunks);
 
 }  // namespace ktrunk::supervisor

@@ -45,10 +45,11 @@ struct Connection {
   Clock::time_point phase_since{};
 
   // Receiving; at home only.
-  bool receiving = false;   // a receive is armed
-  bool faulted = false;     // the supervisor has been told; said once
-  bool started = false;     // it has been received from
-  bool inheriting = false;  // what comes, a predecessor may have passed on already
+  bool receiving = false;     // a receive is armed
+  bool faulted = false;       // the supervisor has been told; said once
+  bool started = false;       // it has been received from
+  bool inheriting = false;    // what comes, a predecessor may have passed on already
+  bool pong_awaited = false;  // the next CRLF between messages answers our keepalive (RFC 5626 3.5.1)
   sip::Framer framer;
   ChunkRef partial;  // octets of a message that has not wholly arrived; not valid when there are none
   Clock::time_point partial_since{};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "sip/options_ping.h"
 
 namespace ktrunk::worker {
 namespace {
@@ -34,12 +35,15 @@ MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRe
                                ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams)
     : config_(config),
       region_(region),
+      self_(self),
       stats_(region.worker(self)),
       connections_(connections),
       sender_(sender),
       waiting_(waiting),
       datagrams_(datagrams),
-      proxy_(config, key_of(region)) {}
+      admission_(config, region),
+      key_(key_of(region)),
+      proxy_(config, key_) {}
 
 sip::Flow MessageHandler::flow_of(const Connection& connection) {
   const ipc::ConnectionInfo& info = connection.info();
@@ -53,6 +57,9 @@ sip::Flow MessageHandler::flow_of(const Connection& connection) {
 void MessageHandler::handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier) {
   stats_.messages_received.add();
   message_.parse(octets, carrier);
+  if (message_.is_request()) {
+    if (const auto how = admission_.treatment(source); how != config::Strangers::kServe) return turn_away(how, source);
+  }
   const sip::Decision decision = proxy_.decide(message_, source, edits_);
   std::visit([&](const auto& action) { perform(action, source); }, decision);
 }
@@ -89,12 +96,18 @@ void MessageHandler::perform(const sip::Reply& reply, const sip::Flow& source) {
   stats_.replies.add();
 }
 
-void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) { drop(why.why, source); }
+void MessageHandler::perform(const sip::Drop& why, const sip::Flow& source) {
+  if (!take_answer_to_ping(source)) drop(why.why, source);
+}
 
 void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
   const Hop hop = hop_to_one_of(*way.route, way.affinity, way.needs);
   if (!hop.usable()) return reply_unavailable("Trunk Down", source);
+  const TrunkId trunk = hop.flow.trunk;
+  if (!admission_.admit(message_, trunk, way.affinity)) return reply_unavailable("Trunk At Its Limit", source);
+  const std::uint64_t forwarded = stats_.requests_forwarded.read();
   forward(hop, way.needs, way.affinity, source, way.route);
+  if (forwarded == stats_.requests_forwarded.read()) admission_.ended(trunk, way.affinity);
 }
 
 void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
@@ -107,6 +120,7 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
     // RFC 5626 5.3.1: a stranger's flow does not come back.
     return refuse(430, "Flow Failed", source);
   }
+  admission_.answered(message_, source, way.affinity);
   if (!hop.usable()) return drop("a response whose connection has gone", source);
   if (!has_room_for_response(hop, edits_.size(message_.bytes()))) {
     if (hop.connection != nullptr) hop.connection->overflowed = true;
@@ -169,6 +183,29 @@ void MessageHandler::reply_unavailable(const char* reason, const sip::Flow& sour
   perform(sip::Reply{.status = 503, .reason = reason, .extra_headers = kRetryAfter}, source);
 }
 
+void MessageHandler::turn_away(config::Strangers how, const sip::Flow& source) {
+  if (how == config::Strangers::kIgnore) return drop("a request of a stranger", source);
+  refuse(403, "Forbidden", source);
+}
+
+// An answer to an OPTIONS of ours (trunk_watch.h), from whom it was asked. To the proxy its Via is none of ours.
+bool MessageHandler::take_answer_to_ping(const sip::Flow& source) const {
+  if (message_.status() < 200) return false;
+  const auto subject = sip::ping_answered(message_, key_);
+  if (!subject || subject->trunk.value >= config_.trunks.size()) return false;
+  if (subject->target == sip::PingSubject::kConnection) {
+    if (source.trunk != subject->trunk || !source.connection.valid()) return false;
+    region_.slot(source.connection.slot).health.answered(message_.status(), Clock::now());
+    return true;
+  }
+  ipc::TrunkEntry& entry = region_.trunk(subject->trunk);
+  if (subject->target >= ipc::kMaxTargets || source.transport != config::Transport::kUdp ||
+      entry.udp_address(subject->target) != source.remote)
+    return false;
+  entry.udp[subject->target].health.answered(message_.status(), Clock::now());
+  return true;
+}
+
 Connection* MessageHandler::find(ConnectionId id) const {
   if (!id.valid() || id.slot.value >= connections_.size()) return nullptr;
   Connection* connection = connections_[id.slot.value].get();
@@ -189,7 +226,7 @@ Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinit
   std::uint64_t most = 0;
   for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
     Connection* connection = find(entry.connection(place));
-    if (connection == nullptr) continue;
+    if (connection == nullptr || connection->slot->health.is_down()) continue;
     const std::uint64_t liked = preference(affinity, connection->id.slot);
     if (best != nullptr && liked <= most) continue;
     best = connection;
@@ -209,7 +246,7 @@ MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t af
     }
     for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
       const Address address = entry.udp_address(target);
-      if (address.empty()) continue;
+      if (address.empty() || entry.udp[target].health.is_down()) continue;
       return {.connection = nullptr,
               .socket = datagrams_.socket(settings.listener),
               .awaited = {},

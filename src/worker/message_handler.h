@@ -13,15 +13,14 @@
 #include "ipc/shared_region.h"
 #include "sip/message.h"
 #include "sip/proxy.h"
+#include "worker/admission.h"
 #include "worker/connection.h"
+#include "worker/connection_table.h"
 #include "worker/datagrams.h"
 #include "worker/sender.h"
 #include "worker/waiting_room.h"
 
 namespace ktrunk::worker {
-
-// The connections that this worker holds, by slot; empty places where there is none.
-using ConnectionTable = std::vector<std::unique_ptr<Connection>>;
 
 class MessageHandler {
  public:
@@ -37,6 +36,8 @@ class MessageHandler {
   // What waits for a trunk goes out if the trunk has a connection, or is given back if it will have none: requests are
   // answered 503 where they came from.
   void serve_waiting(Clock::time_point now);
+  // About once a second: what is counted for all workers.
+  void tick(Clock::time_point now) const { admission_.tick(self_, now); }
 
   // The flow that a connection is.
   [[nodiscard]] static sip::Flow flow_of(const Connection& connection);
@@ -66,6 +67,9 @@ class MessageHandler {
   void refuse(int status, std::string_view reason, const sip::Flow& source);
   void reply_unavailable(const char* reason, const sip::Flow& source);
 
+  void turn_away(config::Strangers how, const sip::Flow& source);
+  [[nodiscard]] bool take_answer_to_ping(const sip::Flow& source) const;
+
   [[nodiscard]] Connection* find(ConnectionId id) const;
   [[nodiscard]] Hop hop_to(const sip::Flow& flow) const;
   [[nodiscard]] Hop hop_to_one_of(const config::Route& route, std::uint64_t affinity, sip::Needs needs);
@@ -78,11 +82,14 @@ class MessageHandler {
 
   const config::Config& config_;
   const ipc::SharedRegion& region_;
+  WorkerIndex self_;
   ipc::WorkerStats& stats_;
   ConnectionTable& connections_;
   Sender& sender_;
   WaitingRoom& waiting_;
   Datagrams& datagrams_;
+  Admission admission_;
+  sip::TokenKey key_;
   sip::Proxy proxy_;
   sip::Message message_;  // parsed into again and again
   sip::Edits edits_;

@@ -37,7 +37,8 @@ Process::Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring
       sender_(*ring_, endowment_.region, blocks_, endowment_.self, endowment_.config.limits.max_queue_bytes),
       waiting_(blocks_, endowment_.region.sizes().trunks, endowment_.config.limits.max_queue_bytes),
       inheritance_(endowment_.estate, chunks_, blocks_, sender_, waiting_),
-      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_) {}
+      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_),
+      watch_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, datagrams_) {}
 
 Status Process::start() {
   const auto in_use = [this](OperationKind kind) {

@@ -18,6 +18,7 @@
 #include "worker/receiver.h"
 #include "worker/ring.h"
 #include "worker/sender.h"
+#include "worker/trunk_watch.h"
 
 namespace ktrunk::worker {
 
@@ -103,6 +104,7 @@ class Process final : private StreamEvents {
   Inheritance inheritance_;
   std::unique_ptr<Receiver> receiver_;
   MessageHandler handler_;
+  TrunkWatch watch_;
   SpareMemory spare_;
   Clock::time_point now_{};
   bool stopping_ = false;

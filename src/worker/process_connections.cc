@@ -232,6 +232,8 @@ void Process::release_if_done(Connection& connection) {
 
 void Process::on_tick() {
   spare_.look();
+  watch_.tick(now_, [this](Connection& connection, ipc::FaultReason reason) { fault(connection, reason, 0); });
+  handler_.tick(now_);
   const config::Limits& limits = endowment_.config.limits;
   for (auto& place : connections_) {
     if (place == nullptr) continue;

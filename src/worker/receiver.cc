@@ -220,6 +220,13 @@ std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::
   hand.connection.store(ipc::Chunk::pack(connection.id), std::memory_order_release);
   for (;;) {
     const std::string_view rest = octets.substr(begin);
+    if (connection.pong_awaited && !connection.framer.mid_message() && rest.starts_with("\r\n")) {
+      // Before the framer sees it, which would wait for what follows: two pongs look like a ping.
+      connection.pong_awaited = false;
+      begin += 2;
+      done(begin);
+      continue;
+    }
     const sip::Framer::Result frame = connection.framer.next(rest);
     if (frame.outcome == sip::Framer::Outcome::kNeedMore) return std::nullopt;
     const auto end = begin + static_cast<std::uint32_t>(frame.length);

@@ -31,6 +31,15 @@ TEST_P(ErrorTest, SaysWhereAndWhat) {
 }
 
 const Case kTopCases[] = {
+    {"dns", "[ktrunk]\ndns = ['127.0.0.1', 'a.example']\n" + kUdp,
+     "k.toml:2: key 'ktrunk.dns[1]': 'a.example'; expected the address of a name server, \"IP\" or \"IP:PORT\""},
+    {"strangers", kUdp + "strangers = 'refuse'\n",
+     "k.toml:4: key 'listen[0].strangers': 'refuse'; expected \"serve\", \"reject\" or \"ignore\""},
+    {"keepalive_udp", kUdp + kTrunk + "keepalive = '30s'\n",
+     "k.toml:7: key 'trunk[0].keepalive': the targets are udp ones, which have no connections; expected "
+     "options_interval"},
+    {"options_often", kUdp + kTrunk + "options_interval = '10ms'\n",
+     "k.toml:7: key 'trunk[0].options_interval': 10 ms; expected \"0s\" for none, or at least 1000 ms"},
     {"empty", "", "k.toml:1: key 'listen': missing; expected at least one [[listen]] table"},
     {"unknown_table", kUdp + "[limit]\n", "k.toml:4: key 'limit': unknown key; did you mean 'limits'?"},
     {"unknown_far", kUdp + "[database]\n",
@@ -263,7 +272,8 @@ const Case kTrunkCases[] = {
     {"ocsp", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tls:a.example']\nocsp = 'k'\n",
      "k.toml:7: key 'trunk[0].ocsp': unknown key; expected one of name, targets, certificate, key, ca, crl, "
      "min_version, "
-     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, connections, listen"},
+     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, connections, options_interval, "
+     "options_timeout, options_failures, keepalive, failback, max_requests_per_second, max_invites, listen"},
     {"crl_on_udp", kUdp + kTrunk + "crl = 'k'\n",
      "k.toml:7: key 'trunk[0].crl': no target is a \"tls:\" one; expected no TLS keys"},
     {"tls_keys", kUdp + kTrunk + "ca = 'k'\n",

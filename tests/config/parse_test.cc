@@ -74,6 +74,7 @@ key = "d.key"
 transport = "udp"
 address = "[::1]:5060"
 advertise = "[2001:db8::7]:5070"
+strangers = "ignore"
 
 [[trunk]]
 name = "carrier"
@@ -87,6 +88,13 @@ connections = 32
 crl = "carrier.crl"
 groups = "P-384"
 alpn = "accept"
+options_interval = "30s"
+options_timeout = "2s"
+options_failures = 5
+keepalive = "2m"
+failback = "0s"
+max_requests_per_second = 100
+max_invites = 20
 
 [[trunk]]
 name = "pbx"
@@ -198,6 +206,17 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(carrier.tls.groups, "P-384");
   EXPECT_EQ(carrier.tls.alpn, Alpn::kAccept);
   EXPECT_EQ(carrier.listener, ListenerId{0});
+  EXPECT_EQ(carrier.options_interval, milliseconds(30'000));
+  EXPECT_EQ(carrier.options_timeout, milliseconds(2'000));
+  EXPECT_EQ(carrier.options_failures, 5u);
+  EXPECT_EQ(carrier.keepalive, milliseconds(120'000));
+  EXPECT_EQ(carrier.failback, milliseconds(0));
+  EXPECT_EQ(carrier.max_requests_per_second, 100u);
+  EXPECT_EQ(carrier.max_invites, 20u);
+  EXPECT_EQ(config->trunks[1].options_interval, milliseconds(0));
+  EXPECT_EQ(config->trunks[1].failback, milliseconds(30'000));
+  EXPECT_EQ(wan.strangers, Strangers::kServe);
+  EXPECT_EQ(lan.strangers, Strangers::kIgnore);
   EXPECT_EQ(config->trunks[1].targets[0].transport, Transport::kUdp);
   EXPECT_EQ(config->trunks[1].listener, ListenerId{1});
   EXPECT_TRUE(config->trunks[2].targets.empty());
@@ -232,7 +251,7 @@ TEST(ParseTest, ReadsEveryKey) {
                                  "listen[0].ocsp 43", "listen[0].certificates[0].certificate 48",
                                  "listen[0].certificates[0].key 49", "listen[0].certificates[0].ocsp 50",
                                  "listen[0].certificates[1].certificate 53", "listen[0].certificates[1].key 54",
-                                 "trunk[0].certificate 65", "trunk[0].key 66", "trunk[0].crl 70"));
+                                 "trunk[0].certificate 66", "trunk[0].key 67", "trunk[0].crl 71"));
 }
 
 TEST(ParseTest, DefaultsAreThoseOfTheStructs) {

@@ -91,7 +91,8 @@ const nlohmann::ordered_json kStatus = nlohmann::ordered_json::parse(R"({
                  "receive_rekeyed": 3, "replaced": 1},
   "handshake_processes": [{"index": 0, "accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1,
                            "resumed": 2, "tickets": 8, "kernel": 7, "relayed": 0}],
-  "trunks": [{"name": "carrier", "connections": 1, "wanted": 2}],
+  "trunks": [{"name": "carrier", "state": "degraded", "since_s": 65, "options_answer": {"status": 200, "age_s": 3},
+              "connections": 1, "wanted": 2}],
   "connections": [
     {"id": "0.1", "state": "open", "transport": "tls", "record_layer": "kernel", "record_layer_reason": "software",
      "tls_version": "1.3", "cipher": "TLS_AES_128_GCM_SHA256", "trunk": "carrier", "listener": "", "peer": "192.0.2.1:5061",
@@ -293,8 +294,8 @@ Workers
   0             10    11       12          13         5          6        7        8           9
 
 Trunks
-  trunk    connections  wanted
-  carrier            1       2
+  trunk    state           for  connections  wanted  OPTIONS answered
+  carrier  degraded  1 min 5 s            1       2  200, 3 s ago
 
 Connections (2)
   connection  state  trunk    listener  peer            transport  TLS  cipher                  home  sent per worker  rekeys  records by
