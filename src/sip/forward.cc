@@ -83,7 +83,7 @@ void Proxy::add_via(const Message& request, const Flow& source, const Flow& dest
   ViaToken token{.source = source,
                  .transaction = transaction,
                  .loop = loop_hash(request, source, destination.trunk, key_),
-                 .destination = peer_hash(destination, key_)};
+                 .destination = peer_of(destination)};
   if (source.transport == config::Transport::kUdp) token.source.remote = reply_address(request, source);
   Line line;
   line << "Via: SIP/2.0/" << via_transport(destination.transport) << " " << own_.sent_by(destination.listener);

@@ -36,11 +36,13 @@ Framer::Result Framer::between_messages(std::string_view bytes) const {
 // Called when the header field from header_ to end is complete. Remembers what Content-Length says.
 void Framer::end_of_header(std::string_view bytes, std::size_t end) {
   if (header_ == 0) return;  // the start-line
+  const char first = to_lower(bytes[header_]);
+  if (first != 'c' && first != 'l') return;
   const std::string_view field = bytes.substr(header_, end - header_);
   constexpr std::string_view kName = "Content-Length";
   std::size_t colon = kName.size();
   if (!is_word<"Content-Length">(field.substr(0, kName.size()))) {
-    if (field[0] != 'l' && field[0] != 'L') return;
+    if (first != 'l') return;
     colon = 1;
   }
   while (colon < field.size() && is_lws(field[colon])) ++colon;

@@ -49,7 +49,15 @@ Decision reject(const Message& request, const config::Route& route) {
 }  // namespace
 
 Proxy::Proxy(const config::Config& config, const TokenKey& key)
-    : key_(key), limits_(config.limits), routes_(config), own_(config) {}
+    : key_(key), limits_(config.limits), routes_(config), own_(config) {
+  for (std::size_t i = 0; i < config.trunks.size(); ++i)
+    trunk_peers_.push_back(peer_hash({.trunk = TrunkId{static_cast<std::uint16_t>(i)}}, key));
+}
+
+std::uint32_t Proxy::peer_of(const Flow& flow) const {
+  const bool is_trunk_stream = flow.transport != config::Transport::kUdp && flow.trunk.value < trunk_peers_.size();
+  return is_trunk_stream ? trunk_peers_[flow.trunk.value] : peer_hash(flow, key_);
+}
 
 Decision Proxy::decide(const Message& message, const Flow& source, Edits& edits) const {
   edits.clear();
@@ -144,7 +152,7 @@ Decision Proxy::decide_response(const Message& response, const Flow& source, Edi
   if (!top_via.has_magic_cookie()) return Drop{"the top Via is not ours"};
   const auto token = decode_via_token(top_via.branch.substr(kMagicCookie.size()), key_);
   if (!token) return Drop{"the top Via is not ours"};
-  if (token->destination != peer_hash(source, key_)) return Drop{"a response from where its request did not go"};
+  if (token->destination != peer_of(source)) return Drop{"a response from where its request did not go"};
   pop_top_via(response, edits);
   add_missing_content_length(response, edits);
   Flow to = token->source;

@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/address.h"
 #include "base/id.h"
@@ -94,7 +95,11 @@ class Proxy {
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
                         Edits& edits) const;
 
+  // peer_hash(), which is worked out beforehand for trunks.
+  [[nodiscard]] std::uint32_t peer_of(const Flow& flow) const;
+
   TokenKey key_;
+  std::vector<std::uint32_t> trunk_peers_;
   config::Limits limits_;
   RouteTable routes_;
   OwnAddresses own_;

@@ -54,6 +54,11 @@ inline constexpr auto kClasses = [] {
 }
 // How many octets of a class the text begins with, from an offset on: the offset behind them.
 [[nodiscard]] constexpr std::size_t span_of(CharacterClass wanted, std::string_view text, std::size_t from = 0) {
+  const auto classes = [text](std::size_t i) { return detail::kClasses[static_cast<unsigned char>(text[i])]; };
+  // Four at a time, while all of them are.
+  while (from + 4 <= text.size() &&
+         (classes(from) & classes(from + 1) & classes(from + 2) & classes(from + 3) & wanted) != 0)
+    from += 4;
   while (from < text.size() && is_in(wanted, text[from])) ++from;
   return from;
 }
