@@ -14,7 +14,7 @@
 // is to name another connection of the same trunk (flow_hint).
 //
 // The MAC is SipHash-2-4 with 128 bits, cut to 96 (siphash.h): a keyed MAC made for short inputs. For the 22 octets of
-// a Via token it takes about 15 ns, HMAC-SHA-256 about 900 ns (libsodium 1.0.18, x86-64 at 2.6 GHz; bench_sip,
+// a Via token it takes about 25 ns, HMAC-SHA-256 about 900 ns (libsodium 1.0.18, x86-64 at 2.6 GHz; bench_sip,
 // token_mac_*), and a message needs up to four of them. A forger has one chance in 2^96 for each message sent, with
 // either. The comparison takes constant time.
 #pragma once

@@ -1,7 +1,6 @@
 // SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), with 64 and 128 bits: the keyed hash behind
-// flow tokens and transaction numbers. Here, and not a library's, because a message needs several of few octets each:
-// inlined, and fed with what lies where, each costs a third of a call. Takes the same time for all inputs of one
-// length.
+// flow tokens and transaction numbers. Here, and not a library's, because libraries take one run of octets: a message's
+// fields lie apart, and go into one hash word by word. Takes the same time for all inputs of one length.
 #pragma once
 
 #include <bit>
