@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "base/fd.h"
 #include "base/result.h"
 
 namespace ktrunk {
@@ -19,5 +20,10 @@ struct Programs {
 // Runs `program --check FILE` with our standard streams and waits for it. An error: it could not be run, or found the
 // configuration wanting, which it has said on standard error.
 [[nodiscard]] Status run_check(const std::string& program, const std::string& file);
+// The same for a text that an open file holds, as if it were the contents of `file`.
+[[nodiscard]] Status run_check(const std::string& program, const std::string& file, const Fd& text);
+
+// What `program --layout` says (ipc/layout.h).
+[[nodiscard]] Result<std::string> layout_of(const std::string& program);
 
 }  // namespace ktrunk

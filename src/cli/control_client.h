@@ -11,8 +11,9 @@
 
 namespace ktrunk::cli {
 
-inline constexpr std::chrono::milliseconds kControlTimeout{5'000};  // for the whole exchange
-inline constexpr std::chrono::milliseconds kReloadTimeout{15'000};  // ktrunkd gives its processes 10 s
+inline constexpr std::chrono::milliseconds kControlTimeout{5'000};    // for the whole exchange
+inline constexpr std::chrono::milliseconds kReloadTimeout{15'000};    // ktrunkd gives its processes 10 s
+inline constexpr std::chrono::milliseconds kUpgradeTimeout{300'000};  // each process is waited for in its turn
 
 // Sends {"command": command} and returns the answer's text, which is valid JSON. Errors say what an operator can do;
 // their code is the errno of a failed call. An answer of the form {"error": "..."} is an error too.

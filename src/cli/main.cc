@@ -10,6 +10,7 @@
 #include "cli/route_report.h"
 #include "cli/status_report.h"
 #include "cli/table.h"
+#include "cli/upgrade_report.h"
 #include "config/config.h"
 
 namespace {
@@ -111,6 +112,17 @@ int reload(const SocketOptions& where) {
   return kFailed;
 }
 
+int upgrade(const SocketOptions& where) {
+  const Result<std::string> socket = where.path();
+  if (!socket) return complain(socket.error());
+  const auto answer = ktrunk::cli::ask(*socket, "upgrade", ktrunk::cli::kUpgradeTimeout);
+  if (!answer) return complain(answer.error());
+  const ktrunk::cli::UpgradeReport report = ktrunk::cli::upgrade_report(*answer);
+  if (report.done) return print(report.text);
+  fmt::print(stderr, "{}", report.text);
+  return kFailed;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -144,6 +156,11 @@ int main(int argc, char** argv) {
       app.add_subcommand("reload", "Have ktrunkd read its certificates, keys, CAs and CRLs again; all of them or none");
   where.add_to(*reload_command);
   reload_command->callback([&] { result = reload(where); });
+
+  CLI::App* upgrade_command = app.add_subcommand(
+      "upgrade", "Have ktrunkd become the version that lies at its path now, while connections and calls go on");
+  where.add_to(*upgrade_command);
+  upgrade_command->callback([&] { result = upgrade(where); });
 
   try {
     app.parse(argc, argv);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -14,6 +15,7 @@
 #include "handshake/handoff_program.h"
 #include "handshake/process.h"
 #include "ipc/child.h"
+#include "ipc/layout.h"
 
 namespace {
 
@@ -27,20 +29,22 @@ Status serve_supervisor() {
   log::init("handshake", setup->config.log_format, setup->config.log_level);
   auto process = handshake::Process::create(std::move(*child).release_channel(), std::move(*setup));
   if (!process) return std::unexpected(process.error());
+  if (auto status = (*process)->announce(); !status) return status;
   return (*process)->run();
 }
 
-Result<config::Config> load(const std::string& name) {
+// as: the name that counts, where the file is not at it.
+Result<config::Config> load(const std::string& name, const std::string& as = {}) {
   // Absolute, so that the file's relative names do not depend on anything.
   std::error_code ignored;
-  const std::string path = std::filesystem::absolute(name, ignored);
-  const auto text = config::read_file(path);
+  const std::string path = std::filesystem::absolute(as.empty() ? name : as, ignored);
+  const auto text = config::read_file(name);
   if (!text) return std::unexpected(text.error());
   return config::parse(*text, path);
 }
 
-int check(const std::string& path) {
-  const Result<config::Config> config = load(path);
+int check(const std::string& path, const std::string& as) {
+  const Result<config::Config> config = load(path, as);
   if (!config) {
     std::fprintf(stderr, "error: %s\n", config.error().what.c_str());
     return EXIT_FAILURE;
@@ -74,21 +78,28 @@ int verdict(const Status& status) {
 int main(int argc, char** argv) {
   log::init("handshake", log::Format::kText, spdlog::level::info);
   if (argc == 1) return verdict(serve_supervisor());
+  if (argc == 2 && std::string_view(argv[1]) == "--layout") {
+    fmt::print("{}\n", ipc::layout());
+    return EXIT_SUCCESS;
+  }
 
   CLI::App app{"ktrunkd-handshake: TLS handshakes, and their connections into the kernel; ktrunkd starts it itself"};
   std::string file;
   CLI::Option* check_option = app.add_option("--check", file, "say whether FILE's certificates and keys work");
   check_option->type_name("FILE");
+  std::string as;
+  CLI::Option* as_option = app.add_option("--as", as, "read --check's FILE as if it were at this path");
+  as_option->type_name("PATH")->needs(check_option);
   std::pair<std::string, std::string> service;
   CLI::Option* serve_option =
       app.add_option("--serve", service, "make TLS connections of other programs' TCP sockets, asked for on SOCKET");
   serve_option->type_name("SOCKET FILE")->excludes(check_option);
-  app.require_option(1);
+  app.require_option(1, 2);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? EXIT_SUCCESS : 2;
   }
-  if (*check_option) return check(file);
+  if (*check_option) return check(file, as);
   return verdict(serve_programs(service.first, service.second));
 }

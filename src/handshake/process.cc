@@ -16,9 +16,9 @@ constexpr std::chrono::seconds kLongestTurn{60};
 }  // namespace
 
 ipc::AcceptList Process::accept_list() {
-  return {ipc::Kind::kSetup,           ipc::Kind::kReady, ipc::Kind::kStop,  ipc::Kind::kAdmitted,
-          ipc::Kind::kRefused,         ipc::Kind::kGone,  ipc::Kind::kDrain, ipc::Kind::kPostHandshake,
-          ipc::Kind::kInstallTransmit, ipc::Kind::kRenew, ipc::Kind::kReload};
+  return {ipc::Kind::kSetup,           ipc::Kind::kReady, ipc::Kind::kStop,   ipc::Kind::kAdmitted,
+          ipc::Kind::kRefused,         ipc::Kind::kGone,  ipc::Kind::kDrain,  ipc::Kind::kPostHandshake,
+          ipc::Kind::kInstallTransmit, ipc::Kind::kRenew, ipc::Kind::kReload, ipc::Kind::kYield};
 }
 
 Process::Process(std::unique_ptr<EventLoop> loop, ipc::Channel channel, ipc::ChildSetup setup, ipc::Vault vault,
@@ -78,7 +78,7 @@ Status Process::run() {
   service_.start(std::move(listening_));
   while (failure_ && !stopped_) {
     settle();
-    note(loop_->turn(kLongestTurn));
+    if (!stopped_) note(loop_->turn(kLongestTurn));
   }
   return failure_;
 }
@@ -126,6 +126,10 @@ Status Process::dispatch(ipc::Packet& packet) {
     case ipc::Kind::kDrain:
       drain();
       return {};
+    case ipc::Kind::kYield:
+      service_.leave();
+      drain();
+      return {};
     case ipc::Kind::kStop:
       stop();
       return {};
@@ -165,7 +169,7 @@ void Process::settle() {
     note(channel_.send(message, std::move(descriptor)));
     waiting_.pop_front();
   }
-  if (phase_ == Phase::kDraining && waiting_.empty() && !service_.busy()) {
+  if (phase_ == Phase::kDraining && waiting_.empty() && in_flight_ == 0 && !service_.busy()) {
     phase_ = Phase::kIdle;
     note(channel_.send(ipc::Idle{}));
   }

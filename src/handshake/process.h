@@ -1,11 +1,11 @@
 // The handshake process (ktrunkd-handshake), as the supervisor sees it: one channel, on which it takes its setup and
 // the fate of its connections, and tells of new ones. Contract: ipc/messages.h. It lives as long as the channel.
 //
-//   Hello ->, <- Setup (configuration, region, vault, listeners), <- Ready: it serves
+//   Hello ->, <- Setup (configuration, region, vault, listeners), <- Ready, Up ->: it serves
 //   Established ->, <- Admitted | Refused, later <- Gone;  Resolved ->
 //   <- PostHandshake, InstallTransmit, Renew;  SendControl, Resume, Fault, Retire ->
 //   <- Reload, Reloaded ->
-//   <- Drain, Idle ->;  <- Stop: it ends
+//   <- Drain, Idle ->;  <- Yield, Idle ->, then only relays go on;  <- Stop: it ends
 #pragma once
 
 #include <deque>
@@ -37,6 +37,9 @@ class Process {
                                                                ktls::Kernel& kernel = ktls::running_kernel());
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
+
+  // Tells the supervisor that it serves; once, before run().
+  [[nodiscard]] Status announce() { return channel_.send(ipc::Up{}); }
 
   // Serves until Stop. An error: the supervisor is gone, or has broken the contract.
   [[nodiscard]] Status run();

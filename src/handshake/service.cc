@@ -243,7 +243,8 @@ void Service::renew(const ipc::Renew& message) {
       relay != relays_.end() && relay->second->renew(message.which) == KeyRenewal::kBegun)
     return;
   if (info->role == ConnectionRole::kConnected) {
-    Connector* its = connector(info->trunk);
+    // Whoever leaves makes no connection that could replace this one.
+    Connector* its = leaving_ ? nullptr : connector(info->trunk);
     const auto replacing =
         its != nullptr ? its->replace(message.reference, message.connection) : Connector::Replacing::kUnknown;
     if (replacing == Connector::Replacing::kUnderWay) return;
@@ -270,6 +271,11 @@ void Service::reload(const ipc::Reload& message) {
     case ipc::Reload::Step::kDiscard:
       return contexts_.discard(message.number);
   }
+}
+
+void Service::leave() {
+  leaving_ = true;
+  ticket_timer_.reset();
 }
 
 void Service::drain(Clock::duration time) {

@@ -74,6 +74,8 @@ class Service {
   void renew(const ipc::Renew& message);
   void reload(const ipc::Reload& message);
 
+  // A successor is going to take over: tickets' keys are its matter, and trunks.
+  void leave();
   // No new connections; handshakes are finished within `time`, or given up. Relays go on.
   void drain(Clock::duration time);
   // Handshakes are in progress.
@@ -129,6 +131,7 @@ class Service {
   std::size_t unanswered_ = 0;                                 // of them: neither admitted nor refused yet
   std::unordered_map<std::uint64_t, std::unique_ptr<Relay>> relays_;
   EventLoop::Timer ticket_timer_;
+  bool leaving_ = false;
 };
 
 }  // namespace ktrunk::handshake

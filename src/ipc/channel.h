@@ -77,6 +77,15 @@ class Channel {
   [[nodiscard]] Status flush();
   [[nodiscard]] bool wants_write() const { return !queue_.empty(); }
 
+  // What has not been sent yet, oldest first: to be given to a channel that takes this one's place (an upgrade).
+  struct Pending {
+    Header header;
+    std::vector<std::byte> body;
+    Fd descriptor;
+  };
+  [[nodiscard]] const std::deque<Pending>& unsent() const { return queue_; }
+  void queue(Pending pending) { queue_.push_back(std::move(pending)); }
+
   enum class Outcome { kMessage, kWouldBlock, kClosed };
   // The next message into `packet`. An error means that the peer broke the contract and must be ended.
   [[nodiscard]] Result<Outcome> receive(Packet& packet);
@@ -84,11 +93,6 @@ class Channel {
   [[nodiscard]] int descriptor() const { return socket_.get(); }
 
  private:
-  struct Pending {
-    Header header;
-    std::vector<std::byte> body;
-    Fd descriptor;
-  };
   // What lies between a body's members is whatever was in memory there, and must not leave the process.
   template <Body T>
   [[nodiscard]] static T without_padding(T body) {

@@ -84,6 +84,8 @@ void die_with_parent_and_stay_private() {
 
 Result<Child> Child::start(Role role, AcceptList accept) {
   die_with_parent_and_stay_private();
+  // Started by a descriptor it would be called by the descriptor's number.
+  ::prctl(PR_SET_NAME, role == Role::kWorker ? "ktrunkd-worker" : "ktrunkd-handsha");
   for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_IGN);
   if (::fcntl(kChannelDescriptor, F_SETFD, FD_CLOEXEC) != 0)
     return fail("this program is started by ktrunkd, with its channel as descriptor {}", kChannelDescriptor);

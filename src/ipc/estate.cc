@@ -51,6 +51,10 @@ constexpr Offsets kAt = offsets();
 
 }  // namespace
 
+std::string Estate::layout() {
+  return fmt::format("{:x}/{}+{}+{}", kMagic & 0xffff, kAt.end, sizeof(Head), sizeof(Chunk));
+}
+
 Result<Fd> Estate::create() {
   Fd memory(::memfd_create("ktrunk-estate", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory.valid()) return fail_errno(errno, "create a worker's estate");

@@ -151,6 +151,8 @@ class Estate {
   // More than a dead worker can have unseen: its whole completion queue, twice.
   static constexpr std::uint32_t kMostInherited = 2 * 65'536;
 
+  // Version and sizes, for layout.h.
+  [[nodiscard]] static std::string layout();
   // Supervisor: makes the memory. What is never used never costs any.
   [[nodiscard]] static Result<Fd> create();
   [[nodiscard]] static Result<Estate> map(Fd memory);

@@ -4,11 +4,14 @@
 // kind says so. A packet of another version, an unknown kind, a wrong size, a missing or an unexpected descriptor, or
 // a kind that the receiver's accept-list does not name ends that peer (channel.h).
 //
-//   supervisor -> any child      Setup (once per descriptor: configuration, region, listeners, doorbells), Ready, Stop
-//   handshake  -> supervisor     Hello, Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
+//   supervisor -> any child      Setup (once per descriptor: configuration, region, listeners, doorbells), Ready,
+//   Yield,
+//                                Stop
+//   any child  -> supervisor     Hello, Up
+//   handshake  -> supervisor     Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
 //   supervisor -> handshake      Admitted, Refused, Gone, Drain, PostHandshake +fd, InstallTransmit +fd, Renew, Reload
 //   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume
-//   worker     -> supervisor     Hello, Held, Fault, Released, HandshakeOctets, ControlSent
+//   worker     -> supervisor     Held, Fault, Released, HandshakeOctets, ControlSent
 //
 // The life of a connection: Established +fd -> the supervisor claims a slot of the connection table, keeps a duplicate,
 // answers Admitted -> Offer +fd to every worker -> Held from every worker -> the slot is open, Start to its home
@@ -73,6 +76,8 @@ enum class Kind : std::uint16_t {
   kReload,
   kReloaded,
   kServe,
+  kUp,
+  kYield,
 };
 
 struct Header {
@@ -142,6 +147,23 @@ struct Ready {
   HandshakeIndex handshake;
 };
 
+// child -> supervisor: all that the Setup messages brought has been taken, and fits; it serves.
+struct Up {
+  static constexpr Kind kKind = Kind::kUp;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint32_t reserved = 0;
+};
+
+// supervisor -> child: another process takes your place (an upgrade). A worker ends between two messages, and leaves
+// its estate. A handshake process makes no new connections, finishes those in progress as after Drain, and says Idle;
+// from Yield on it is told nothing of connections in the kernel's hands, which are its successor's then. Its relays go
+// on until Gone or Stop.
+struct Yield {
+  static constexpr Kind kKind = Kind::kYield;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint32_t reserved = 0;
+};
+
 // supervisor -> child: end now; every connection has been closed before.
 struct Stop {
   static constexpr Kind kKind = Kind::kStop;
@@ -203,7 +225,8 @@ struct Drain {
   std::uint32_t reserved = 0;
 };
 
-// handshake -> supervisor, after Drain: no handshake is in progress any more, every Established has been sent.
+// handshake -> supervisor, after Drain or Yield: no handshake is in progress any more, every Established has been sent
+// and answered.
 struct Idle {
   static constexpr Kind kKind = Kind::kIdle;
   static constexpr unsigned kDescriptors = 0;

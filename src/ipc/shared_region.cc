@@ -98,6 +98,11 @@ Result<SharedRegion> SharedRegion::map(Fd memory) {
   return region;
 }
 
+std::string SharedRegion::layout() {
+  return fmt::format("{:x}/{}+{}+{}+{}+{}", kMagic & 0xffff, sizeof(ConnectionSlot), sizeof(TrunkEntry),
+                     sizeof(WorkerStats), sizeof(HandshakeStats), sizeof(SentCounts));
+}
+
 void SharedRegion::lay_out() {
   const Offsets at = offsets_of(sizes_);
   slots_ = reinterpret_cast<ConnectionSlot*>(base_ + at.slots);

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "base/address.h"
 #include "base/fd.h"
@@ -225,6 +226,9 @@ class SharedRegion {
     return sent_[std::size_t{slot.value} * sizes_.workers + worker.value];
   }
   [[nodiscard]] int descriptor() const { return memory_.get(); }
+
+  // Version and sizes, for layout.h.
+  [[nodiscard]] static std::string layout();
 
  private:
   SharedRegion() = default;

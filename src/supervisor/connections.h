@@ -3,7 +3,7 @@
 // workers that come later, and what a handshake process has not answered for its successor.
 //
 // Its parts: connections.cc (offer, open, deaths), connections_closing.cc (closing, retiring), connections_records.cc
-// (handshake records and new keys), connections_keys.cc (key limits).
+// (handshake records and new keys), connections_keys.cc (key limits), connections_handover.cc (upgrades).
 #pragma once
 
 #include <bitset>
@@ -22,8 +22,14 @@
 #include "supervisor/address_counts.h"
 #include "supervisor/connection_record.h"
 #include "supervisor/ending.h"
+#include "supervisor/state.h"
 
 namespace ktrunk::supervisor {
+
+// Handshake processes that have left their places, for their relays to end in peace, are called by indices behind those
+// of the places.
+inline constexpr unsigned kMostFormerHandshakes = 16;
+inline constexpr unsigned kMostHandshakeIndices = ipc::kMaxHandshakeProcesses + kMostFormerHandshakes;
 
 // How Connections reaches the children. Sending to a child that is gone is a no-op: its end is reported separately.
 class ChildMail {
@@ -72,6 +78,17 @@ class Connections {
   // connection whose owners die again and again over what it has for them is closed.
   void handshake_ended(HandshakeIndex process);
 
+  // A handshake process leaves its place in order. Its relays, and only these, are from now on those of `keeps_relays`,
+  // as which it goes on; not valid: it has none that are to last. All else is its successor's.
+  void handshake_left(HandshakeIndex process, HandshakeIndex keeps_relays);
+  [[nodiscard]] std::size_t relays_of(HandshakeIndex process) const;
+  // Retires them all.
+  void retire_relays(HandshakeIndex process);
+
+  // For an upgrade: all that is known beside what stands in the region. restore: right after the construction.
+  void save(StateWriter& state) const;
+  void restore(StateReader& state);
+
   // From a worker. False: the message does not fit what that worker was told; end it.
   [[nodiscard]] bool held(WorkerIndex worker, ConnectionId id);
   [[nodiscard]] bool fault(WorkerIndex worker, const ipc::Fault& message);
@@ -81,6 +98,8 @@ class Connections {
 
   // A worker has been set up: it is offered every connection there is, goes on with those whose home it is, and serves.
   void worker_ready(WorkerIndex worker);
+  // ... and has been told to serve.
+  [[nodiscard]] bool serves(WorkerIndex worker) const { return workers_[worker.value].serving; }
   // A worker has died. kEstate: its successor goes on with all that it left. kNothing: that is given up; connections
   // that it received from, or was in the middle of writing to, are closed.
   enum class Left : std::uint8_t { kEstate, kNothing };
@@ -137,6 +156,7 @@ class Connections {
   // We make the connection again at once: what is queued for its trunk, and what comes, waits for the next one.
   [[nodiscard]] bool is_made_again(ConnectionId id, const Record& record) const;
 
+  [[nodiscard]] bool is_relay_of(HandshakeIndex process, std::uint32_t slot) const;
   void end(const ipc::Fault& fault, Record& record);
   void begin_close(ConnectionId id, Record& record);
   void advance_close(ConnectionId id, Record& record);
@@ -178,7 +198,7 @@ class Connections {
   std::deque<Lingering> lingering_;
   AddressCounts accepted_;
   SpareMemory spare_;
-  std::bitset<ipc::kMaxHandshakeProcesses> handshakes_ready_;
+  std::bitset<kMostHandshakeIndices> handshakes_ready_;
   std::size_t in_use_ = 0;
   std::uint32_t look_at_ = 0;  // the slot to begin the next look with
 };

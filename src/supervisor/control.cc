@@ -66,6 +66,10 @@ Status Control::open() {
                 errno_text(code));
   if (::listen(fd.get(), 16) != 0) return fail_errno(errno, fmt::format("control socket {}", path_));
   socket_ = std::move(fd);
+  return listen();
+}
+
+Status Control::listen() {
   auto watch = loop_.watch(socket_.get(), Interest::kRead, [this](Ready) { accept(); });
   if (!watch) return std::unexpected(watch.error());
   watch_ = std::move(*watch);
@@ -75,16 +79,49 @@ Status Control::open() {
 void Control::accept() {
   Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd.valid() || clients_.size() >= kMaxClients) return;
+  if (auto status = take(std::move(fd), kClientLimit); !status) log::warn("control client: {}", status.error().what);
+}
+
+Status Control::take(Fd fd, Clock::duration limit) {
   const auto client = clients_.emplace(clients_.end(), Client{.number = next_number_++, .fd = std::move(fd)});
   auto watch = loop_.watch(client->fd.get(), Interest::kRead,
                            [this, client](Ready) { client->reply.empty() ? read(client) : write(client); });
   if (!watch) {
-    log::warn("control client: {}", watch.error().what);
     clients_.erase(client);
-    return;
+    return std::unexpected(watch.error());
   }
   client->watch = std::move(*watch);
-  client->limit = loop_.after(kClientLimit, [this, client] { clients_.erase(client); });
+  client->limit = loop_.after(limit, [this, client] { clients_.erase(client); });
+  return {};
+}
+
+void Control::allow(const Reply& reply, Clock::duration limit) {
+  const auto client = std::ranges::find(clients_, reply.client_, &Client::number);
+  if (client != clients_.end()) client->limit = loop_.after(limit, [this, client] { clients_.erase(client); });
+}
+
+bool Control::serves_others(const std::optional<Reply>& waiting) const {
+  return std::ranges::any_of(clients_,
+                             [&](const Client& client) { return !waiting || client.number != waiting->client_; });
+}
+
+void Control::save(StateWriter& state, const std::optional<Reply>& waiting) const {
+  state.put(socket_);
+  const auto client =
+      std::ranges::find_if(clients_, [&](const Client& each) { return waiting && each.number == waiting->client_; });
+  state.put_descriptor(client == clients_.end() ? -1 : client->fd.get());
+}
+
+Result<std::optional<Control::Reply>> Control::restore(StateReader& state) {
+  Fd socket = state.descriptor();
+  Fd client = state.descriptor();
+  if (state.purpose() == StateReader::Purpose::kRehearsal) return std::nullopt;  // the file is not ours to unlink
+  socket_ = std::move(socket);
+  if (auto status = listen(); !status) return std::unexpected(status.error());
+  if (!client.valid()) return std::nullopt;
+  if (auto status = take(std::move(client), kClientLimit); !status) return std::unexpected(status.error());
+  clients_.back().watch.set(Interest::kNothing);
+  return Reply(*this, clients_.back().number);
 }
 
 void Control::read(ClientPosition client) {
@@ -107,8 +144,7 @@ void Control::answer(ClientPosition client, const std::string& line) {
   const auto request = nlohmann::json::parse(line, nullptr, false);
   if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
     return reply(number, R"({"error":"expected one line such as {\"command\":\"status\"}"})");
-  answer_(request["command"].get<std::string>(),
-          [this, number](std::string document) { reply(number, std::move(document)); });
+  answer_(request["command"].get<std::string>(), Reply(*this, number));
 }
 
 void Control::reply(std::uint64_t number, std::string document) {

@@ -1,13 +1,19 @@
 // ktrunkd: the daemon. It is the supervisor; its children are programs of their own (ktrunkd-handshake,
 // ktrunkd-worker), so that a worker never maps what only the handshake process needs.
+#include <sys/prctl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "base/log.h"
 #include "base/programs.h"
+#include "ipc/layout.h"
 #include "supervisor/process.h"
+#include "supervisor/upgrade.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -25,8 +31,50 @@ Status run(const std::string& name) {
   // What only OpenSSL can tell is the handshake process's to say, before anything is opened.
   if (auto status = run_check(programs.handshake, path); !status) return status;
   log::init("supervisor", config->log_format, config->log_level);
-  auto process = Process::create(std::move(*config), *text, programs, KTRUNK_VERSION);
+  auto image = Image::of_self();
+  if (!image) return std::unexpected(image.error());
+  auto process = Process::create(std::move(*config), *text, std::move(*image), KTRUNK_VERSION);
   if (!process) return std::unexpected(process.error());
+  return (*process)->run();
+}
+
+// In a rehearsal: whether this program, and those beside it, could take over what the running one has.
+Status could_take_over(const TakeOver& how) {
+  auto state = StateReader::open(how.state, StateReader::Purpose::kRehearsal);
+  if (!state) return std::unexpected(state.error());
+  const Programs programs = find_programs();
+  for (const std::string& program : {programs.handshake, programs.worker}) {
+    const auto layout = layout_of(program);
+    if (!layout) return std::unexpected(layout.error());
+    if (*layout != ipc::layout())
+      return fail("{} is of another layout ({}) than ktrunkd ({})", program, *layout, ipc::layout());
+  }
+  auto process = Process::take_over(*state, how, KTRUNK_VERSION);
+  if (!process) return std::unexpected(process.error());
+  Process* taken = process->release();  // what it is made of is not ours
+  return run_check(programs.handshake, taken->config_path(), taken->config_memory());
+}
+
+[[noreturn]] void rehearse(const TakeOver& how) {
+  const Status could = could_take_over(how);
+  const std::string said = could ? "ready" : could.error().what;
+  (void)!::write(how.report.get(), said.data(), std::min<std::size_t>(said.size(), 4096));
+  ::_exit(could ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+Status take_over(TakeOver& how) {
+  WayBack way_back(how);
+  const auto fail_back = [&](const Error& error) -> Status {
+    go_back(how, error.what);
+    return std::unexpected(error);
+  };
+  auto state = StateReader::open(how.state, StateReader::Purpose::kTakeOver);
+  if (!state) return fail_back(state.error());
+  auto process = Process::take_over(*state, how, KTRUNK_VERSION);
+  if (!process) return fail_back(process.error());
+  state->keep();
+  way_back.commit();
+  how.state.reset();
   return (*process)->run();
 }
 
@@ -34,6 +82,15 @@ Status run(const std::string& name) {
 }  // namespace ktrunk::supervisor
 
 int main(int argc, char** argv) {
+  // Started by a descriptor it would be called by the descriptor's number.
+  ::prctl(PR_SET_NAME, "ktrunkd");
+  if (auto how = ktrunk::supervisor::TakeOver::from(argc, argv)) {
+    ktrunk::log::init("supervisor", ktrunk::log::Format::kText, spdlog::level::info);
+    if (how->rehearsal()) ktrunk::supervisor::rehearse(*how);
+    const auto status = ktrunk::supervisor::take_over(*how);
+    if (!status) ktrunk::log::critical("{}", status.error().what);
+    return status ? EXIT_SUCCESS : EXIT_FAILURE;
+  }
   CLI::App app{"ktrunkd: SIP over TLS for trunks; the kernel encrypts and any worker sends"};
   std::string config;
   app.add_option("-c,--config", config, "configuration file (TOML)")->required();

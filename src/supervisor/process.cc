@@ -43,7 +43,7 @@ Result<Fd> watch_signals() {
   ::signal(SIGPIPE, SIG_IGN);  // a log reader that goes away must not take the daemon with it
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) ::sigaddset(&set, signal);
   if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return fail_errno(errno, "block signals");
   Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd.valid()) return fail_errno(errno, "signalfd");
@@ -87,8 +87,8 @@ void raise_locked_memory_limit() {
 
 }  // namespace
 
-Result<std::unique_ptr<Process>> Process::create(config::Config config, const std::string& text,
-                                                 const Programs& programs, std::string version) {
+Result<std::unique_ptr<Process>> Process::create(config::Config config, const std::string& text, Image image,
+                                                 std::string version) {
   raise_descriptor_limit(config);
   raise_locked_memory_limit();
   std::uint32_t invites = 0;
@@ -109,15 +109,17 @@ Result<std::unique_ptr<Process>> Process::create(config::Config config, const st
   auto loop = EventLoop::create();
   if (!loop) return std::unexpected(loop.error());
   std::unique_ptr<Process> process(
-      new Process(std::move(config), std::move(*region), std::move(*loop), programs, std::move(version)));
+      new Process(std::move(config), std::move(*region), std::move(*loop), std::move(image), std::move(version)));
+  process->started_as_ = started_as();
   if (auto status = process->open(text); !status) return std::unexpected(status.error());
   return process;
 }
 
-Process::Process(config::Config config, ipc::SharedRegion region, std::unique_ptr<EventLoop> loop,
-                 const Programs& programs, std::string version)
+Process::Process(config::Config config, ipc::SharedRegion region, std::unique_ptr<EventLoop> loop, Image image,
+                 std::string version)
     : config_(std::move(config)),
       version_(std::move(version)),
+      image_(std::move(image)),
       region_(std::move(region)),
       loop_(std::move(loop)),
       connections_(config_, region_, *this),
@@ -127,9 +129,11 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       quarantine_(config_.quarantine),
       reload_([this](HandshakeIndex process, const ipc::Reload& message) { tell(child_of(process), message); }) {
   for (unsigned process = 0; process < config_.handshake_processes; ++process)
-    children_.emplace_back(fmt::format("handshake/{}", process), ipc::Role::kHandshake, programs.handshake);
+    children_.emplace_back(fmt::format("handshake/{}", process), ipc::Role::kHandshake);
   for (unsigned worker = 0; worker < config_.workers; ++worker)
-    children_.emplace_back(fmt::format("worker/{}", worker), ipc::Role::kWorker, programs.worker);
+    children_.emplace_back(fmt::format("worker/{}", worker), ipc::Role::kWorker);
+  for (unsigned former = 0; former < kMostFormerHandshakes; ++former)
+    children_.emplace_back(fmt::format("handshake/former/{}", former), ipc::Role::kHandshake);
   channel_watches_.resize(children_.size());
   restart_timers_.resize(children_.size());
 }
@@ -156,21 +160,40 @@ Status Process::open(const std::string& text) {
     if (!place) return std::unexpected(place.error());
     places_.push_back(std::move(*place));
   }
+  if (auto status = take_signals(); !status) return status;
+  return control_.open();
+}
+
+Status Process::take_signals() {
   auto signals = watch_signals();
   if (!signals) return std::unexpected(signals.error());
   signals_ = std::move(*signals);
   auto watch = loop_->watch(signals_.get(), Interest::kRead, [this](Ready) { on_signals(); });
   if (!watch) return std::unexpected(watch.error());
   signal_watch_ = std::move(*watch);
-  return control_.open();
+  return {};
 }
 
-Status Process::run() {
-  for (std::size_t index = 0; index < children_.size(); ++index) {
+// What a predecessor in this process has started is there; what is not, died while it left.
+Status Process::begin() {
+  if (origin_ == Origin::kTakenOver) {
+    on_child_signal();
+    for (std::size_t index = 0; index < places(); ++index) {
+      if (!children_[index].running() && !restart_timers_[index].pending()) start_again(index);
+    }
+    upgrade_.next = loop_->after(0ms, [this] { replace_foreign(); });
+    return {};
+  }
+  for (std::size_t index = 0; index < places(); ++index) {
     if (auto status = start_child(index); !status) return status;
   }
   log::info("ktrunkd {} started: {} listeners, {} trunks, {} handshake processes, {} workers", version_,
             config_.listeners.size(), config_.trunks.size(), config_.handshake_processes, config_.workers);
+  return {};
+}
+
+Status Process::run() {
+  if (auto status = begin(); !status) return status;
   look_at_connections();
   while (phase_ != Phase::kStopped) {
     if (auto status = loop_->turn(1h); !status) return status;
@@ -190,6 +213,9 @@ void Process::on_signals() {
         break;
       case SIGHUP:
         begin_reload([](const ReloadOutcome&) {});
+        break;
+      case SIGUSR2:
+        begin_upgrade(std::nullopt);
         break;
       default:
         end = true;

@@ -5,22 +5,25 @@
 
 #include <bitset>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
-#include "base/programs.h"
 #include "base/result.h"
 #include "config/config.h"
 #include "ipc/shared_region.h"
 #include "supervisor/child_process.h"
 #include "supervisor/connections.h"
 #include "supervisor/control.h"
+#include "supervisor/image.h"
 #include "supervisor/quarantine.h"
 #include "supervisor/reload.h"
+#include "supervisor/state.h"
 #include "supervisor/trunk_states.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/worker_place.h"
 
 namespace ktrunk::supervisor {
@@ -29,8 +32,14 @@ class Process final : private ChildMail {
  public:
   // text: the configuration as it was read, which the children get. Opens every socket; starts nothing yet.
   [[nodiscard]] static Result<std::unique_ptr<Process>> create(config::Config config, const std::string& text,
-                                                               const Programs& programs, std::string version);
+                                                               Image image, std::string version);
+  // What another program has left in this process (upgrade.h says how); in a rehearsal, to find out whether it could
+  // be, and then nothing must be done with the object. An error leaves everything as it was.
+  [[nodiscard]] static Result<std::unique_ptr<Process>> take_over(StateReader& state, const TakeOver& how,
+                                                                  std::string version);
   ~Process() override;
+  [[nodiscard]] const std::string& config_path() const { return config_.path; }
+  [[nodiscard]] const Fd& config_memory() const { return config_memory_; }
 
   // Runs until a signal asks for the end and all is closed. An error: a child could not be started, or epoll failed.
   [[nodiscard]] Status run();
@@ -43,17 +52,21 @@ class Process final : private ChildMail {
     kStopping,  // children are told to stop
     kStopped,
   };
-  Process(config::Config config, ipc::SharedRegion region, std::unique_ptr<EventLoop> loop, const Programs& programs,
+  Process(config::Config config, ipc::SharedRegion region, std::unique_ptr<EventLoop> loop, Image image,
           std::string version);
   [[nodiscard]] Status open(const std::string& text);
+  [[nodiscard]] Status take_signals();
+  [[nodiscard]] Status begin();
 
   // Children: process_children.cc.
   [[nodiscard]] Status start_child(std::size_t index);
+  [[nodiscard]] Status listen_to(std::size_t index);
   void on_channel(std::size_t index, unsigned most_packets);
   [[nodiscard]] Status on_packet(std::size_t index, ipc::Packet& packet);
   [[nodiscard]] Status on_handshake_packet(HandshakeIndex process, ipc::Packet& packet);
   [[nodiscard]] Status on_worker_packet(WorkerIndex worker, const ipc::Packet& packet);
   [[nodiscard]] Status on_hello(std::size_t index);
+  void start_again(std::size_t index);
   void on_child_signal();
   void on_child_end(std::size_t index, int wait_status);
   void end_child(std::size_t index, const Error& why);
@@ -69,16 +82,22 @@ class Process final : private ChildMail {
     ChildProcess& child = children_[index];
     if (child.channel() != nullptr && child.ready()) flushed(index, child.channel()->send(body, std::move(descriptor)));
   }
-  // children_ holds the handshake processes, then the workers.
-  [[nodiscard]] std::size_t child_of(HandshakeIndex process) const { return process.value; }
+  // children_ holds the handshake processes, then the workers, then handshake processes that have left their places.
+  [[nodiscard]] std::size_t places() const { return config_.handshake_processes + config_.workers; }
+  [[nodiscard]] std::size_t child_of(HandshakeIndex process) const {
+    if (process.value < ipc::kMaxHandshakeProcesses) return process.value;
+    return places() + process.value - ipc::kMaxHandshakeProcesses;
+  }
   [[nodiscard]] std::size_t child_of(WorkerIndex worker) const { return config_.handshake_processes + worker.value; }
   // Which of its role a child is; not valid for a child of the other.
   [[nodiscard]] HandshakeIndex handshake_of(std::size_t index) const {
+    if (index >= places())
+      return HandshakeIndex{static_cast<std::uint8_t>(index - places() + ipc::kMaxHandshakeProcesses)};
     if (index >= config_.handshake_processes) return {};
     return HandshakeIndex{static_cast<std::uint8_t>(index)};
   }
   [[nodiscard]] WorkerIndex worker_of(std::size_t index) const {
-    if (index < config_.handshake_processes) return {};
+    if (index < config_.handshake_processes || index >= places()) return {};
     return WorkerIndex{static_cast<std::uint8_t>(index - config_.handshake_processes)};
   }
   template <ipc::Body T>
@@ -98,6 +117,25 @@ class Process final : private ChildMail {
   void close_connections();
   void stop_children();
   [[nodiscard]] std::uint64_t messages_handled() const;
+
+  // Upgrades: process_upgrade.cc (to the take-over), process_takeover.cc (it), process_replacement.cc (the children).
+  void begin_upgrade(std::optional<Control::Reply> reply);
+  [[nodiscard]] Status rehearse();
+  void rehearsal_ended(int wait_status);
+  void refuse_upgrade(const std::string& why);
+  void hand_over();
+  [[nodiscard]] Error become(const Program& program, const std::string& why_back);
+  void save(StateWriter& state) const;
+  [[nodiscard]] Status restore(StateReader& state, const TakeOver& how);
+  void replace_foreign();
+  void replace(std::size_t index);
+  void start_successor(std::size_t index);
+  void successor_up(std::size_t index);
+  void successor_failed(const std::string& why);
+  void handshake_left(std::size_t index);
+  [[nodiscard]] std::optional<std::size_t> room_for_former() const;
+  void look_at_former_handshakes(Clock::time_point now);
+  void finish_upgrade();
 
   // Commands: process_commands.cc.
   void answer(std::string_view command, const Control::Reply& reply);
@@ -122,6 +160,8 @@ class Process final : private ChildMail {
 
   config::Config config_;
   std::string version_;
+  std::string started_as_;  // where the next version will be
+  Image image_;
   ipc::SharedRegion region_;
   std::unique_ptr<EventLoop> loop_;
   Connections connections_;
@@ -142,6 +182,8 @@ class Process final : private ChildMail {
   EventLoop::Timer look_timer_;
   Reload reload_;
   EventLoop::Timer reload_timer_;
+  Upgrade upgrade_;
+  enum class Origin : std::uint8_t { kFresh, kTakenOver } origin_ = Origin::kFresh;
   Phase phase_ = Phase::kRunning;
   Clock::time_point started_ = Clock::now();
   Clock::time_point phase_since_{};

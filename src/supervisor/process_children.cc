@@ -15,6 +15,7 @@
 namespace ktrunk::supervisor {
 namespace {
 
+using namespace std::chrono_literals;
 // At once, so that no child keeps the supervisor from the others.
 constexpr unsigned kPacketsPerTurn = 256;
 // More than a socket's buffer holds.
@@ -38,11 +39,18 @@ Status Process::start_child(std::size_t index) {
     if (auto status = place.make_ring(config_.limits.max_connections); !status) return status;
     ring = place.ring();
   }
-  if (auto status = child.start(Clock::now(), ring); !status) return status;
+  const Program& program = child.role() == ipc::Role::kWorker ? image_.worker : image_.handshake;
+  if (auto status = child.start(program, Clock::now(), ring); !status) return status;
+  return listen_to(index);
+}
+
+Status Process::listen_to(std::size_t index) {
+  ChildProcess& child = children_[index];
   auto watch = loop_->watch(child.channel()->descriptor(), Interest::kRead,
                             [this, index](Ready) { on_channel(index, kPacketsPerTurn); });
   if (!watch) return std::unexpected(watch.error());
   channel_watches_[index] = std::move(*watch);
+  channel_watches_[index].set(interest(true, child.channel()->wants_write()));
   return {};
 }
 
@@ -70,11 +78,20 @@ void Process::end_child(std::size_t index, const Error& why) {
 Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
   if (packet.kind() == ipc::Kind::kHello) return on_hello(index);
   if (!children_[index].ready()) return fail("it speaks before its Hello");
+  if (packet.kind() == ipc::Kind::kUp) {
+    children_[index].set_up();
+    successor_up(index);
+    return {};
+  }
   if (const WorkerIndex worker = worker_of(index); worker.valid()) return on_worker_packet(worker, packet);
   return on_handshake_packet(handshake_of(index), packet);
 }
 
 Status Process::on_handshake_packet(HandshakeIndex process, ipc::Packet& packet) {
+  // One that has left its place has its relays, and nothing else.
+  const bool of_relays = packet.kind() == ipc::Kind::kFault || packet.kind() == ipc::Kind::kRetire;
+  if (process.value >= ipc::kMaxHandshakeProcesses && !of_relays)
+    return fail("message kind {} from a former handshake process", static_cast<unsigned>(packet.kind()));
   switch (packet.kind()) {
     case ipc::Kind::kEstablished: {
       const auto message = packet.as<ipc::Established>();
@@ -94,7 +111,11 @@ Status Process::on_handshake_packet(HandshakeIndex process, ipc::Packet& packet)
       return {};
     }
     case ipc::Kind::kIdle:
-      handshakes_idle_.set(process.value);
+      if (children_[child_of(process)].leaving()) {
+        upgrade_.next = loop_->after(0ms, [this, process] { handshake_left(child_of(process)); });
+      } else {
+        handshakes_idle_.set(process.value);
+      }
       return {};
     case ipc::Kind::kFault:
       if (!connections_.fault(process, packet.as<ipc::Fault>())) return fail("Fault of a connection it does not own");
@@ -200,6 +221,10 @@ Status Process::set_up_handshake(std::size_t index) {
 void Process::on_child_signal() {
   int wait_status = 0;
   for (pid_t pid = ::waitpid(-1, &wait_status, WNOHANG); pid > 0; pid = ::waitpid(-1, &wait_status, WNOHANG)) {
+    if (pid == upgrade_.rehearsal) {
+      rehearsal_ended(wait_status);
+      continue;
+    }
     const auto child = std::ranges::find(children_, pid, &ChildProcess::pid);
     if (child != children_.end()) on_child_end(static_cast<std::size_t>(child - children_.begin()), wait_status);
   }
@@ -217,12 +242,18 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   const bool fruitful =
       worker.valid() && places_[worker.value].has_received(region_.worker(worker).messages_received.read());
   using Life = ChildProcess::Life;
-  child.ended(Clock::now(), fruitful ? Life::kFruitful : signalled && code == SIGKILL ? Life::kKilled : Life::kUnknown);
+  const bool left = child.leaving() && !signalled && code == 0;
+  const bool foreign = child.foreign();
+  child.ended(Clock::now(), fruitful || left               ? Life::kFruitful
+                            : signalled && code == SIGKILL ? Life::kKilled
+                                                           : Life::kUnknown);
   const std::string how =
       fmt::format("{} (pid {}) ended by {} {}", child.name(), pid, signalled ? "signal" : "exit status", code);
   if (worker.valid() && phase_ < Phase::kStopping) worker_ended(worker, how);
   if (child.role() == ipc::Role::kHandshake) {
     connections_.handshake_ended(handshake_of(index));
+  }
+  if (child.role() == ipc::Role::kHandshake && index < places()) {
     reload_.ended(handshake_of(index), child.name());
     handshakes_idle_.set(index);  // nothing of it is in progress any more
   }
@@ -230,8 +261,19 @@ void Process::on_child_end(std::size_t index, int wait_status) {
     if (std::ranges::none_of(children_, &ChildProcess::running)) phase_ = Phase::kStopped;
     return;
   }
+  if (index >= places()) return log::info("{}", how);
+  if (upgrade_.replacing == index && foreign) {
+    log::info("{}; its successor follows", how);
+    return start_successor(index);
+  }
   log::error("{}; starting it again", how);
-  restart_timers_[index] = loop_->after(*child.restart_due() - Clock::now(), [this, index] {
+  start_again(index);
+  if (upgrade_.former && !foreign) successor_failed(how);
+}
+
+void Process::start_again(std::size_t index) {
+  const Clock::time_point due = children_[index].restart_due().value_or(Clock::now());
+  restart_timers_[index] = loop_->after(std::max<Clock::duration>(due - Clock::now(), 0ms), [this, index] {
     if (phase_ >= Phase::kStopping) return;
     if (auto status = start_child(index); !status) log::critical("{}", status.error().what);
   });
@@ -275,12 +317,15 @@ void Process::to_worker(WorkerIndex worker, const ipc::Resume& resume) { tell(ch
 void Process::to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) { tell(child_of(process), admitted); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Refused& refused) { tell(child_of(process), refused); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Gone& gone) { tell(child_of(process), gone); }
-void Process::to_handshake(HandshakeIndex process, const ipc::Renew& renew) { tell(child_of(process), renew); }
+// What a process that leaves its place is not told, its successor is.
 void Process::to_handshake(HandshakeIndex process, const ipc::PostHandshake& record, Fd descriptor) {
-  tell(child_of(process), record, std::move(descriptor));
+  if (!children_[child_of(process)].leaving()) tell(child_of(process), record, std::move(descriptor));
 }
 void Process::to_handshake(HandshakeIndex process, const ipc::InstallTransmit& install, Fd descriptor) {
-  tell(child_of(process), install, std::move(descriptor));
+  if (!children_[child_of(process)].leaving()) tell(child_of(process), install, std::move(descriptor));
+}
+void Process::to_handshake(HandshakeIndex process, const ipc::Renew& renew) {
+  if (!children_[child_of(process)].leaving()) tell(child_of(process), renew);
 }
 
 void Process::ring(ipc::WorkerMask workers) {

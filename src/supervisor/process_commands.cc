@@ -29,7 +29,8 @@ std::string reload_json(const ReloadOutcome& outcome) {
 void Process::answer(std::string_view command, const Control::Reply& reply) {
   if (command == "status") return reply(status());
   if (command == "reload") return begin_reload([reply](const ReloadOutcome& outcome) { reply(reload_json(outcome)); });
-  reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload", command)}}));
+  if (command == "upgrade") return begin_upgrade(reply);
+  reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload, upgrade", command)}}));
 }
 
 std::string Process::status() {
@@ -38,8 +39,11 @@ std::string Process::status() {
                       .state = phase_ == Phase::kRunning ? "running" : "draining",
                       .uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_),
                       .processes = {}};
-  for (const ChildProcess& child : children_)
+  for (std::size_t index = 0; index < children_.size(); ++index) {
+    const ChildProcess& child = children_[index];
+    if (index >= places() && !child.running()) continue;
     daemon.processes.push_back({.name = child.name(), .pid = child.pid(), .restarts = child.restarts()});
+  }
   return status_json(daemon, config_, region_, connections_, trunk_states_);
 }
 
@@ -49,6 +53,7 @@ void Process::begin_reload(Reload::Finished finished) {
     finished({.result = ReloadOutcome::Result::kFailed, .what = {why}});
   };
   if (phase_ != Phase::kRunning) return cannot("ktrunkd is ending");
+  if (upgrade_.under_way) return cannot("an upgrade is in progress; reload when it is done");
   if (reload_.under_way()) return cannot("another reload is in progress; reload again when it is done");
   Reload::Processes running;
   for (std::size_t index = 0; index < config_.handshake_processes; ++index)
@@ -69,6 +74,7 @@ void Process::begin_reload(Reload::Finished finished) {
 void Process::look_at_connections() {
   connections_.look(Clock::now());
   trunk_states_.look(Clock::now());
+  look_at_former_handshakes(Clock::now());
   look_timer_ = loop_->after(connections_.look_interval(), [this] { look_at_connections(); });
 }
 

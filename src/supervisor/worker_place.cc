@@ -19,6 +19,23 @@ Result<WorkerPlace> WorkerPlace::create() {
   return WorkerPlace(std::move(*estate));
 }
 
+void WorkerPlace::save(StateWriter& state) const {
+  state.put_descriptor(estate_.descriptor());
+  state.put(ring_.fd);
+  state.put(ring_.parameters);
+  state.put(messages_);
+}
+
+Result<WorkerPlace> WorkerPlace::restore(StateReader& state) {
+  auto estate = ipc::Estate::map(state.descriptor());
+  if (!estate) return std::unexpected(estate.error());
+  WorkerPlace place(std::move(*estate));
+  place.ring_.fd = state.descriptor();
+  state.get(place.ring_.parameters);
+  state.get(place.messages_);
+  return place;
+}
+
 Status WorkerPlace::make_ring(std::uint32_t max_connections) {
   // A receive and a send of each connection may complete at once, and what has no connection.
   auto ring = ipc::make_worker_ring(kSubmissions, 2 * max_connections + 8 * kSubmissions);

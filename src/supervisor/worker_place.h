@@ -10,12 +10,17 @@
 #include "base/result.h"
 #include "ipc/estate.h"
 #include "ipc/worker_ring.h"
+#include "supervisor/state.h"
 
 namespace ktrunk::supervisor {
 
 class WorkerPlace {
  public:
   [[nodiscard]] static Result<WorkerPlace> create();
+
+  // For an upgrade.
+  void save(StateWriter& state) const;
+  [[nodiscard]] static Result<WorkerPlace> restore(StateReader& state);
 
   // Before a worker is started: a ring for it. max_connections: each may have a few completions at once.
   [[nodiscard]] Status make_ring(std::uint32_t max_connections);

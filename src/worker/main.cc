@@ -1,8 +1,12 @@
 // ktrunkd-worker: started by ktrunkd, never by hand.
+#include <unistd.h>
+
 #include <cstdlib>
+#include <string_view>
 
 #include "base/log.h"
 #include "ipc/child.h"
+#include "ipc/layout.h"
 #include "worker/process.h"
 
 namespace ktrunk::worker {
@@ -30,9 +34,10 @@ Result<Endowment> take_endowment(ipc::Child& child) {
 }
 
 Status run() {
-  auto child = ipc::Child::start(
-      ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart,
-                           ipc::Kind::kServe, ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume});
+  auto child =
+      ipc::Child::start(ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer,
+                                             ipc::Kind::kStart, ipc::Kind::kServe, ipc::Kind::kClose,
+                                             ipc::Kind::kSendControl, ipc::Kind::kResume, ipc::Kind::kYield});
   if (!child) return std::unexpected(child.error());
   auto endowment = take_endowment(*child);
   if (!endowment) return std::unexpected(endowment.error());
@@ -40,13 +45,21 @@ Status run() {
   auto process = Process::create(std::move(*endowment), std::move(*child).release_channel());
   if (!process) return std::unexpected(process.error());
   if (auto status = (*process)->confine(); !status) return status;
-  return (*process)->run();
+  if (auto status = (*process)->announce(); !status) return status;
+  const Status status = (*process)->run();
+  // What it has stays in its estate, for its successor: nothing may be torn down.
+  if (status && (*process)->yields()) ::_exit(EXIT_SUCCESS);
+  return status;
 }
 
 }  // namespace
 }  // namespace ktrunk::worker
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == "--layout") {
+    fmt::print("{}\n", ktrunk::ipc::layout());
+    return EXIT_SUCCESS;
+  }
   if (const auto status = ktrunk::worker::run(); !status) {
     ktrunk::log::critical("{}", status.error().what);
     return EXIT_FAILURE;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "base/spare_memory.h"
@@ -40,8 +41,13 @@ class Process final : private StreamEvents {
   // Gives up every right that run() does not need (confinement.h). Once, before run.
   [[nodiscard]] Status confine();
 
-  // Runs until the supervisor says Stop. An error: the supervisor is gone, or io_uring fails.
+  // Tells the supervisor that it serves; once, before run().
+  [[nodiscard]] Status announce() { return channel_.send(ipc::Up{}); }
+
+  // Runs until the supervisor says Stop, or Yield. An error: the supervisor is gone, or io_uring fails.
   [[nodiscard]] Status run();
+  // It ends because another takes its place.
+  [[nodiscard]] bool yields() const { return yield_by_.has_value(); }
 
  private:
   Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring> ring);
@@ -75,6 +81,7 @@ class Process final : private StreamEvents {
   void proceed_closing(Connection& connection);
   void end_stream(Connection& connection);
   void release_if_done(Connection& connection);
+  [[nodiscard]] bool may_yield() const;
 
   [[nodiscard]] Connection* find(Operation operation);
   void arm_channel();
@@ -108,6 +115,7 @@ class Process final : private StreamEvents {
   SpareMemory spare_;
   Clock::time_point now_{};
   bool stopping_ = false;
+  std::optional<Clock::time_point> yield_by_;  // Yield has come
   bool awaiting_channel_write_ = false;
   std::uint64_t submits_counted_ = 0;
   Status channel_status_;

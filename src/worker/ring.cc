@@ -68,6 +68,11 @@ io_uring_sqe* Ring::prepare(Operation operation) {
   return sqe;
 }
 
+void Ring::submit() {
+  ++submits_;
+  (void)io_uring_submit(&ring_);
+}
+
 Status Ring::submit_and_wait() {
   ++submits_;
   const int result = io_uring_submit_and_wait(&ring_, 1);

@@ -72,6 +72,8 @@ class Ring {
   // Submits what is prepared and waits for at least one completion, in one system call. Returns without error when a
   // signal interrupted the wait.
   [[nodiscard]] Status submit_and_wait();
+  // Submits what is prepared, without waiting.
+  void submit();
 
   // Calls handle(Operation, result, flags, place) for the completions that are there, without a system call. place
   // counts the ring's completions from 0. A completion is marked as seen when handle() is through with it: if the

@@ -34,9 +34,10 @@ Result<std::unique_ptr<Daemon>> Daemon::launch(Options options) {
   const std::string config_file = folder->write(
       "ktrunk.toml", fmt::format("[ktrunk]\nworkers = {}\nrecord_layer = \"{}\"\ncontrol = \"{}\"\n{}\n{}\n",
                                  options.workers, options.record_layer, control, options.ktrunk_lines, options.config));
-  auto process = Process::start({.argv = {built_program("ktrunkd"), "--config", config_file},
-                                 .env = std::move(options.env),
-                                 .output = folder->file("ktrunkd.log")});
+  auto process = Process::start(
+      {.argv = {options.program.empty() ? built_program("ktrunkd") : options.program, "--config", config_file},
+       .env = std::move(options.env),
+       .output = folder->file("ktrunkd.log")});
   if (!process) return std::unexpected(process.error());
   return std::unique_ptr<Daemon>(
       new Daemon(std::move(folder), control, config_file, std::move(*process), options.timeout));

@@ -138,7 +138,8 @@ to = "absent"
                              pbx_udp_->address().text(), options.tables),
        .workers = options.workers.value_or(2),
        .ktrunk_lines = options.ktrunk_lines,
-       .env = {},
+       .program = options.program,
+       .env = options.env,
        .timeout = kLong});
   ASSERT_TRUE(daemon) << daemon.error().what;
   daemon_ = std::move(*daemon);

@@ -79,6 +79,8 @@ class DaemonTest : public testing::Test {
     std::string tables;  // more tables
     std::string ktrunk_lines;
     std::optional<unsigned> workers;  // 2
+    std::string program;              // ktrunkd; empty: that of the build
+    std::map<std::string, std::string> env;
   };
   // Fatal failure when it does not come up with its PBXs connected.
   void start(const Options& options = {});

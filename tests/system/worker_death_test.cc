@@ -2,23 +2,17 @@
 // not arrive are the ones that a worker had in hand, which are kept in files.
 #include <signal.h>
 
-#include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <random>
 #include <set>
 #include <sstream>
 
+#include "system/caller.h"
 #include "system/daemon_fixture.h"
 
 namespace ktrunk::test {
 namespace {
-
-unsigned scale() {
-  const char* text = std::getenv("KTRUNK_TEST_SCALE");
-  return text == nullptr ? 1 : std::max(1U, static_cast<unsigned>(std::strtoul(text, nullptr, 10)));
-}
 
 class WorkerDeath : public DaemonTest {
  protected:
@@ -44,63 +38,6 @@ class WorkerDeath : public DaemonTest {
     return pid > 1 && ::kill(pid, SIGKILL) == 0;
   }
   TempFolder quarantine_;
-};
-
-// Requests on one connection, as fast as they are answered and with several under way; which came back.
-class Caller {
- public:
-  Caller(std::unique_ptr<ByteStream> stream, unsigned number)
-      : stream_(std::move(stream)), number_(number), thread_([this](const std::stop_token& stop) { run(stop); }) {}
-  // No more requests; waits for answers to those under way.
-  void finish() {
-    thread_.request_stop();
-    thread_.join();
-  }
-  std::set<std::string> missing;  // Call-IDs
-  std::size_t answered = 0;
-  std::string problem;
-
- private:
-  static constexpr std::size_t kUnderWay = 8;
-  static constexpr milliseconds kSilence{8000};        // then what is under way is not waited for any more
-  static constexpr milliseconds kLastSilence{20'000};  // the same, in the end: successors may have to be started first
-  void run(const std::stop_token& stop) {
-    std::mt19937 random(number_);
-    std::size_t next = 0;
-    for (;;) {
-      // What is lost is not waited for.
-      while (!stop.stop_requested() && missing.size() < kUnderWay + lost_) {
-        const std::string id = fmt::format("caller{}-{}", number_, next++);
-        std::string body(random() % 4 == 0 ? random() % 30'000 : random() % 700, 'x');
-        SipMessage request =
-            make_request({.method = "MESSAGE", .uri = "sip:bob@tls.test", .call_id = id, .body = body});
-        if (!stream_.send(request)) return fail("it cannot be sent on");
-        missing.insert(id);
-        bodies_[id] = std::move(body);
-      }
-      if (missing.empty()) return;
-      const bool last = stop.stop_requested();
-      const auto response = stream_.receive_or_end(last ? kLastSilence : kSilence);
-      if (!response) {
-        if (response.error().code != ETIMEDOUT) return fail(response.error().what);
-        if (last) return;
-        lost_ = missing.size();
-        continue;
-      }
-      if (!*response) return fail("it has ended");
-      const std::string id = (*response)->header("Call-ID");
-      if ((*response)->status() != 200) return fail((*response)->text());
-      if ((*response)->body != bodies_[id]) return fail("another body: " + (*response)->text());
-      if (missing.erase(id) != 0) ++answered;
-    }
-  }
-  void fail(std::string what) { problem = std::move(what); }
-
-  SipStream stream_;
-  unsigned number_;
-  std::map<std::string, std::string> bodies_;
-  std::size_t lost_ = 0;
-  std::jthread thread_;
 };
 
 TEST_F(WorkerDeath, LosesNothingButWhatWasInHand) {
