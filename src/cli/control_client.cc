@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -116,6 +117,19 @@ Result<nlohmann::ordered_json> ask(const std::string& socket_path, std::string_v
     return fail("ktrunkd refuses '{}': {}", command, error.is_string() ? error.get<std::string>() : error.dump());
   }
   return answer;
+}
+
+Status wait_for_end(pid_t pid) {
+  const Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.valid()) {
+    if (errno == ESRCH) return {};
+    return fail_errno(errno, fmt::format("watch process {}", pid));
+  }
+  pollfd entry = {.fd = process.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&entry, 1, -1) < 0) {
+    if (errno != EINTR) return fail_errno(errno, fmt::format("wait for process {}", pid));
+  }
+  return {};
 }
 
 }  // namespace ktrunk::cli

@@ -2,6 +2,8 @@
 // JSON document, ended by the end of the stream. The ktrunk command and the tests use it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,5 +21,8 @@ inline constexpr std::chrono::milliseconds kUpgradeTimeout{300'000};  // each pr
 // their code is the errno of a failed call. An answer of the form {"error": "..."} is an error too.
 [[nodiscard]] Result<nlohmann::ordered_json> ask(const std::string& socket_path, std::string_view command,
                                                  std::chrono::milliseconds timeout = kControlTimeout);
+
+// Waits until the process has ended, as long as that takes; success too if there is none.
+[[nodiscard]] Status wait_for_end(pid_t pid);
 
 }  // namespace ktrunk::cli

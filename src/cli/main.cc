@@ -112,6 +112,23 @@ int reload(const SocketOptions& where) {
   return kFailed;
 }
 
+enum class Wait { kNo, kYes };
+
+int drain(const SocketOptions& where, Wait wait) {
+  const Result<std::string> socket = where.path();
+  if (!socket) return complain(socket.error());
+  const auto answer = ktrunk::cli::ask(*socket, "drain");
+  if (!answer) return complain(answer.error());
+  if (!answer->is_object() || !answer->contains("pid") || !(*answer)["pid"].is_number_integer())
+    return complain({.what = "ktrunkd's answer to 'drain' does not name its process"});
+  const pid_t pid = (*answer)["pid"].get<pid_t>();
+  if (const int printed = print(fmt::format("draining: ktrunkd (pid {}) takes nothing new, and ends\n", pid));
+      wait == Wait::kNo || printed != kDone)
+    return printed;
+  if (const ktrunk::Status status = ktrunk::cli::wait_for_end(pid); !status) return complain(status.error());
+  return print("ktrunkd has ended\n");
+}
+
 int upgrade(const SocketOptions& where) {
   const Result<std::string> socket = where.path();
   if (!socket) return complain(socket.error());
@@ -161,6 +178,13 @@ int main(int argc, char** argv) {
       "upgrade", "Have ktrunkd become the version that lies at its path now, while connections and calls go on");
   where.add_to(*upgrade_command);
   upgrade_command->callback([&] { result = upgrade(where); });
+
+  Wait wait = Wait::kNo;
+  CLI::App* drain_command = app.add_subcommand(
+      "drain", "Have ktrunkd take nothing new, finish what is under way, close every connection in order, and end");
+  where.add_to(*drain_command);
+  drain_command->add_flag_callback("--wait", [&] { wait = Wait::kYes; }, "return when ktrunkd has ended");
+  drain_command->callback([&] { result = drain(where, wait); });
 
   try {
     app.parse(argc, argv);

@@ -236,14 +236,21 @@ void Process::begin_drain() {
   // One that is being started has nothing in progress, and hears of the drain first of all.
   for (std::size_t index = 0; index < config_.handshake_processes; ++index)
     handshakes_idle_.set(index, !children_[index].ready());
-  tell_handshakes(ipc::Drain{});
+  // Whoever comes now is refused by the kernel, and not kept waiting.
+  for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
+    if (config_.listeners[listener].transport != config::Transport::kUdp) listeners_[listener].reset();
+  }
+  for (std::size_t index = 0; index < places(); ++index) tell(index, ipc::Drain{});
   drain_timer_ = loop_->after(kDrainTick, [this] { on_drain_tick(); });
 }
 
+// Those that went through: what is refused because of the drain keeps nothing open.
 std::uint64_t Process::messages_handled() const {
   std::uint64_t count = 0;
-  for (unsigned worker = 0; worker < config_.workers; ++worker)
-    count += region_.worker(WorkerIndex{static_cast<std::uint8_t>(worker)}).messages_received.read();
+  for (unsigned worker = 0; worker < config_.workers; ++worker) {
+    const ipc::WorkerStats& stats = region_.worker(WorkerIndex{static_cast<std::uint8_t>(worker)});
+    count += stats.requests_forwarded.read() + stats.responses_forwarded.read();
+  }
   return count;
 }
 

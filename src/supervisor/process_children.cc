@@ -175,7 +175,7 @@ Status Process::give_listeners(std::size_t index) {
   const bool to_worker = children_[index].role() == ipc::Role::kWorker;
   for (std::size_t listener = 0; listener < listeners_.size(); ++listener) {
     const bool udp = config_.listeners[listener].transport == config::Transport::kUdp;
-    if (udp != to_worker) continue;
+    if (udp != to_worker || !listeners_[listener].valid()) continue;
     const ListenerId id{static_cast<std::uint16_t>(listener)};
     const ipc::Setup setup{.what = ipc::Setup::What::kListener, .listener = id};
     if (auto s = give(index, setup, listeners_[listener].get()); !s) return s;
@@ -204,6 +204,7 @@ Status Process::set_up_worker(std::size_t index) {
   if (auto s = give(index, {.what = ipc::Setup::What::kEstate}, places_[self.value].estate()); !s) return s;
   if (auto s = children_[index].channel()->send(ipc::Ready{.worker = self}); !s) return s;
   children_[index].set_ready();
+  if (phase_ != Phase::kRunning) tell(index, ipc::Drain{});
   connections_.worker_ready(self);
   return {};
 }

@@ -1,5 +1,6 @@
 // What ktrunkd is asked to do while it runs: by its control socket, by SIGHUP, and by its own clock.
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -30,7 +31,11 @@ void Process::answer(std::string_view command, const Control::Reply& reply) {
   if (command == "status") return reply(status());
   if (command == "reload") return begin_reload([reply](const ReloadOutcome& outcome) { reply(reload_json(outcome)); });
   if (command == "upgrade") return begin_upgrade(reply);
-  reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload, upgrade", command)}}));
+  if (command == "drain") {
+    if (phase_ == Phase::kRunning) begin_drain();
+    return reply(text_of({{"drain", "begun"}, {"pid", ::getpid()}, {"connections", connections_.count()}}));
+  }
+  reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload, upgrade, drain", command)}}));
 }
 
 std::string Process::status() {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "sip/options_ping.h"
+#include "sip/validate.h"
 
 namespace ktrunk::worker {
 namespace {
@@ -61,7 +62,16 @@ void MessageHandler::handle(std::string_view octets, const sip::Flow& source, si
     if (const auto how = admission_.treatment(source); how != config::Strangers::kServe) return turn_away(how, source);
   }
   const sip::Decision decision = proxy_.decide(message_, source, edits_);
+  if (draining_ && !std::holds_alternative<sip::Drop>(decision) && comes_too_late())
+    return reply_unavailable("Draining", source);
   std::visit([&](const auto& action) { perform(action, source); }, decision);
+}
+
+// RFC 3261 16.3 and 21.5.4: the peer's next proxy may take it. What belongs to something that has begun goes on.
+bool MessageHandler::comes_too_late() const {
+  if (!message_.is_request() || message_.method() == sip::Method::kAck || message_.method() == sip::Method::kCancel)
+    return false;
+  return sip::check_request(message_, config_.limits).status == 0 && !message_.facts().to_has_tag;
 }
 
 void MessageHandler::refuse(std::string_view head, const sip::Flow& source, int status, const char* reason) {

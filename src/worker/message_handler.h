@@ -31,6 +31,8 @@ class MessageHandler {
   void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier);
   // The start of a message that cannot be framed: answered if it is a request that can be.
   void refuse(std::string_view head, const sip::Flow& source, int status, const char* reason);
+  // From now on what would begin a dialog, or asks whether we are there, is answered 503.
+  void drain() { draining_ = true; }
   // One CRLF, the answer to a keepalive.
   void pong(Connection& connection);
   // What waits for a trunk goes out if the trunk has a connection, or is given back if it will have none: requests are
@@ -66,6 +68,7 @@ class MessageHandler {
   void drop(const char* why, const sip::Flow& source);
   void refuse(int status, std::string_view reason, const sip::Flow& source);
   void reply_unavailable(const char* reason, const sip::Flow& source);
+  [[nodiscard]] bool comes_too_late() const;
 
   void turn_away(config::Strangers how, const sip::Flow& source);
   [[nodiscard]] bool take_answer_to_ping(const sip::Flow& source) const;
@@ -94,6 +97,7 @@ class MessageHandler {
   sip::Message message_;  // parsed into again and again
   sip::Edits edits_;
   std::string reply_;
+  bool draining_ = false;
 };
 
 }  // namespace ktrunk::worker

@@ -194,6 +194,9 @@ Status Process::on_packet(ipc::Packet& packet) {
     case ipc::Kind::kYield:
       yield_by_ = now_ + kYieldTime;
       return {};
+    case ipc::Kind::kDrain:
+      handler_.drain();
+      return {};
     case ipc::Kind::kStop:
       stopping_ = true;
       return {};
