@@ -11,6 +11,7 @@
 #include "support/certificates.h"
 #include "support/daemon.h"
 #include "support/process.h"
+#include "support/tls_peer.h"
 
 namespace ktrunk::test {
 namespace {
