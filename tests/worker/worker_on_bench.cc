@@ -22,10 +22,10 @@ namespace {
 constexpr int kPatience = 30'000;  // ms
 
 int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd, 2> bells, Fd channel,
-         const config::Limits& limits) {
+         const config::Config& config) {
   auto estate = ipc::Estate::map(Fd(::dup(place.estate())));
   if (!estate) return 9;
-  worker::Endowment endowment{.config = {},
+  worker::Endowment endowment{.config = config,
                               .region = std::move(region),
                               .estate = std::move(*estate),
                               .ring = Fd(::dup(place.ring())),
@@ -33,7 +33,6 @@ int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd
                               .doorbells = {},
                               .udp_sockets = {}};
   endowment.config.workers = 2;
-  endowment.config.limits = limits;
   for (std::size_t i = 0; i < bells.size(); ++i) endowment.doorbells[i] = std::move(bells[i]);
   log::init("worker/0", log::Format::kText, spdlog::level::warn);
   auto process = worker::Process::create(
@@ -112,10 +111,11 @@ void write_all(const Fd& fd, std::string_view octets) {
   }
 }
 
-WorkerOnBench::WorkerOnBench(config::Limits limits)
+WorkerOnBench::WorkerOnBench(config::Limits limits, config::Config config)
     : region_(std::move(*ipc::SharedRegion::create({.workers = 2, .max_connections = 64, .trunks = 1}))),
       place_(std::move(*supervisor::WorkerPlace::create())),
       channel_(Fd(), {}) {
+  config.limits = limits;
   EXPECT_TRUE(place_.make_ring(64));
   for (Fd& bell : bells_) bell = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   auto [ours, theirs] = channel_ends();
@@ -123,7 +123,7 @@ WorkerOnBench::WorkerOnBench(config::Limits limits)
   if (pid_ == 0) {
     ours.reset();
     // By exit, not _exit: what is destroyed at the end must do with the calls that are left.
-    std::exit(live(std::move(region_), place_, std::move(bells_), std::move(theirs), limits));
+    std::exit(live(std::move(region_), place_, std::move(bells_), std::move(theirs), config));
   }
   EXPECT_GT(pid_, 0);
   channel_ = ipc::Channel(std::move(ours), {ipc::Kind::kHeld, ipc::Kind::kFault, ipc::Kind::kReleased,

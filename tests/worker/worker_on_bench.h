@@ -36,8 +36,8 @@ class WorkerOnBench {
   static constexpr WorkerIndex kSelf{0};
   static constexpr WorkerIndex kOther{1};  // played by the test
 
-  explicit WorkerOnBench(config::Limits limits = {});
-  ~WorkerOnBench();  // ends the process
+  explicit WorkerOnBench(config::Limits limits = {}, config::Config config = {});  // limits: in place of config's
+  ~WorkerOnBench();                                                                // ends the process
   WorkerOnBench(const WorkerOnBench&) = delete;
   WorkerOnBench& operator=(const WorkerOnBench&) = delete;
 
