@@ -25,7 +25,8 @@ class ProgramTest : public HandshakeProcessTest {
   void start() {
     auto ends = ipc::Channel::pair();
     ASSERT_TRUE(ends);
-    channel_.emplace(std::move(ends->first), ipc::AcceptList{ipc::Kind::kHello, ipc::Kind::kEstablished});
+    channel_.emplace(std::move(ends->first),
+                     ipc::AcceptList{ipc::Kind::kHello, ipc::Kind::kUp, ipc::Kind::kEstablished});
     const Fd high(::fcntl(ends->second.get(), F_DUPFD_CLOEXEC, 100));  // dup2 onto itself would stay close-on-exec
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
@@ -81,6 +82,8 @@ TEST_F(ProgramTest, ServesAndStops) {
   EXPECT_EQ(hello->as<ipc::Hello>().role, ipc::Role::kHandshake);
   EXPECT_EQ(hello->as<ipc::Hello>().pid, pid_);
   set_up(base());
+  const auto up = next();
+  ASSERT_TRUE(up && up->kind() == ipc::Kind::kUp);
   const auto stream = connect(client());
   ASSERT_NE(stream, nullptr);
   auto established = next();
@@ -99,6 +102,8 @@ TEST_F(ProgramTest, EndsWhenTheChannelDoes) {
   start();
   ASSERT_TRUE(next());
   set_up(base());
+  const auto up = next();
+  ASSERT_TRUE(up && up->kind() == ipc::Kind::kUp);
   const auto stream = connect(client());
   ASSERT_TRUE(next());
   channel_.reset();
