@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "interop/interop_fixture.h"
+#include "interop/sipp.h"
 
 namespace ktrunk::test {
 namespace {
@@ -138,43 +139,10 @@ TEST_F(SipPrograms, BaresipRegistersThroughUs) {
 
 // --- SIPp
 
-// The path of a SIPp that speaks TLS, or why there is none.
-Result<std::string> find_sipp() {
-  if (const char* given = std::getenv("KTRUNK_SIPP"); given != nullptr) return given;
-  const TempFolder folder;
-  auto script = Process::start({.argv = {KTRUNK_SIPP_SCRIPT}, .env = {}, .output = folder.file("output")});
-  if (!script) return std::unexpected(script.error());
-  const auto exit = script->wait(milliseconds(300'000));
-  std::string output = script->output();
-  if (!exit || exit->code != 0) return fail("no SIPp with TLS, KTRUNK_SIPP may name one: {}", output);
-  while (output.ends_with('\n')) output.pop_back();
-  return output.substr(output.rfind('\n') + 1);
-}
-
 class SippCalls : public SipPrograms {
  protected:
   static constexpr int kCalls = 20;
 
-  // SIPp with TLS from a free port of its own, or the one given.
-  static std::vector<std::string> sipp(const std::string& path, const CertificateFiles& files, const Address& at,
-                                       const std::vector<std::string>& options) {
-    std::vector<std::string> command = {path,
-                                        "-t",
-                                        "l1",
-                                        "-i",
-                                        at.ip(),
-                                        "-p",
-                                        std::to_string(at.port()),
-                                        "-tls_cert",
-                                        files.certificate,
-                                        "-tls_key",
-                                        files.key,
-                                        "-tls_ca",
-                                        certificates().ca.file(),
-                                        "-nostdin"};
-    std::ranges::copy(options, std::back_inserter(command));
-    return command;
-  }
   // As the trunk "carrier", 20 of what the options describe; SIPp ends with 0 when all have succeeded.
   testing::AssertionResult all_succeed(const std::string& path, const std::vector<std::string>& what) {
     const TempFolder folder;
@@ -182,7 +150,8 @@ class SippCalls : public SipPrograms {
         edge_tls_.text(), "-m",   std::to_string(kCalls), "-r",          "10",
         "-timeout",       "100s", "-trace_err",           "-error_file", folder.file("errors")};
     std::ranges::copy(what, std::back_inserter(options));
-    const auto caller = Conversation::start(sipp(path, certificates().carrier, free_address(), options));
+    const auto caller =
+        Conversation::start(sipp_command(path, SippTransport::kTls, certificates().carrier, free_address(), options));
     if (caller == nullptr) return testing::AssertionFailure();
     auto result = caller->ends_with(0);
     if (std::ifstream errors(folder.file("errors")); !result && errors) result << errors.rdbuf();
@@ -218,7 +187,8 @@ TEST_F(SippCalls, Invite) {
   const auto path = find_sipp();
   KTRUNK_REQUIRE(path ? "" : path.error().what);
   const Address pbx = free_address();
-  const auto callee = Conversation::start(sipp(*path, certificates().pbx, pbx, {"-sn", "uas"}));
+  const auto callee =
+      Conversation::start(sipp_command(*path, SippTransport::kTls, certificates().pbx, pbx, {"-sn", "uas"}));
   ASSERT_NE(callee, nullptr);
   ASSERT_NO_FATAL_FAILURE(start(pbx_at(pbx)));
   EXPECT_TRUE(all_succeed(*path, {"-sn", "uac"}));
