@@ -22,9 +22,9 @@ constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 
 struct Estate::Head {
   std::uint64_t magic;
   std::uint32_t first_number;
-  std::atomic<std::uint32_t> inherited;  // how many there are
-  std::atomic<std::uint32_t> small_used;
-  std::atomic<std::uint32_t> records_used;
+  Shared<std::uint32_t> inherited;  // how many there are
+  Shared<std::uint32_t> small_used;
+  Shared<std::uint32_t> records_used;
   io_uring_params ring;
   Hand hand;
 };

@@ -36,6 +36,7 @@
 #include "base/id.h"
 #include "base/result.h"
 #include "ipc/limits.h"
+#include "ipc/shared.h"
 #include "ipc/worker_ring.h"
 
 namespace ktrunk::ipc {
@@ -61,11 +62,11 @@ struct alignas(64) Chunk {
   };
 
   // A connection, or a trunk for whose next connection it waits; 0: free. Stored when the rest of the head is in place.
-  std::atomic<std::uint64_t> owner{0};
+  Shared<std::uint64_t> owner{0};
   std::uint64_t order = 0;  // counts the chunks taken in this estate
-  std::atomic<std::uint64_t> extent_word{0};
-  std::atomic<std::uint64_t> progress_word{0};
-  std::atomic<std::uint8_t> submitted{0};  // its sending has been asked of the kernel
+  Shared<std::uint64_t> extent_word{0};
+  Shared<std::uint64_t> progress_word{0};
+  Shared<std::uint8_t> submitted{0};  // its sending has been asked of the kernel
   ChunkUse use = ChunkUse::kMessages;
   std::uint16_t run = 1;
   // kControl: the record.
@@ -112,19 +113,18 @@ struct ChunkArea {
   std::byte* data = nullptr;
   std::size_t unit = 0;  // octets of one chunk's data
   // Chunks from here on have never been used, and their memory never been touched; writer: the worker.
-  std::atomic<std::uint32_t>* used = nullptr;
+  Shared<std::uint32_t>* used = nullptr;
 
   [[nodiscard]] char* octets(std::uint32_t chunk) const { return reinterpret_cast<char*>(data + chunk * unit); }
 };
 
 // What the worker is doing at this moment.
 struct alignas(64) Hand {
-  std::atomic<std::uint64_t> connection{0};  // as Chunk::owner; 0: none (a datagram)
-  std::atomic<std::uint64_t> place{0};       // of the octets that the message ends are counted from, in the estate
-  std::atomic<std::uint64_t> progress{0};    // completion number << 32 | octets that are done with
-  std::atomic<std::uint64_t> message{0};     // end of the message in hand << 32 | its length; 0: none
-  std::atomic<std::uint32_t> partial{
-      0};  // 0: the octets are a completion's; else a partial chunk, small ones first, + 1
+  Shared<std::uint64_t> connection{0};  // as Chunk::owner; 0: none (a datagram)
+  Shared<std::uint64_t> place{0};       // of the octets that the message ends are counted from, in the estate
+  Shared<std::uint64_t> progress{0};    // completion number << 32 | octets that are done with
+  Shared<std::uint64_t> message{0};     // end of the message in hand << 32 | its length; 0: none
+  Shared<std::uint32_t> partial{0};     // 0: the octets are a completion's; else a partial chunk, small ones first, + 1
 };
 
 // A completion that a predecessor had not dealt with.
@@ -134,7 +134,7 @@ struct Inherited {
   std::uint32_t flags = 0;
   std::uint32_t number = 0;
   std::uint32_t skip = 0;  // octets of its data that have been dealt with
-  std::atomic<std::uint32_t> done{0};
+  Shared<std::uint32_t> done{0};
 };
 
 class Estate {

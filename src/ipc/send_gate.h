@@ -27,6 +27,7 @@
 
 #include "base/id.h"
 #include "ipc/limits.h"
+#include "ipc/shared.h"
 
 namespace ktrunk::ipc {
 
@@ -76,12 +77,12 @@ class SendGate {
   [[nodiscard]] WorkerMask waiters() const;
   [[nodiscard]] WorkerMask owner_other_than(WorkerIndex self) const;
 
-  std::atomic<std::uint32_t> owner_{0};  // 0: free; worker + 1, with kWriting once its first octet may have gone
-  std::array<std::atomic<std::uint8_t>, kMaxWorkers> in_flight_{};
-  std::array<std::atomic<std::uint8_t>, kMaxWorkers> waiting_{};
+  Shared<std::uint32_t> owner_{0};  // 0: free; worker + 1, with kWriting once its first octet may have gone
+  std::array<Shared<std::uint8_t>, kMaxWorkers> in_flight_{};
+  std::array<Shared<std::uint8_t>, kMaxWorkers> waiting_{};
 };
 
-static_assert(std::atomic<std::uint32_t>::is_always_lock_free && std::atomic<std::uint8_t>::is_always_lock_free);
+static_assert(Shared<std::uint32_t>::is_always_lock_free && Shared<std::uint8_t>::is_always_lock_free);
 static_assert(sizeof(SendGate) == 4 + 2 * kMaxWorkers, "shared between processes: fixed layout");
 
 }  // namespace ktrunk::ipc

@@ -24,6 +24,7 @@
 #include "ipc/limits.h"
 #include "ipc/messages.h"
 #include "ipc/send_gate.h"
+#include "ipc/shared.h"
 #include "ipc/trunk_health.h"
 #include "ipc/trunk_limits.h"
 
@@ -52,14 +53,14 @@ struct SlotWord {
 };
 
 struct alignas(64) ConnectionSlot {
-  std::atomic<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
-  ConnectionInfo info;                 // writer: supervisor, before the word leaves kFree
+  Shared<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
+  ConnectionInfo info;            // writer: supervisor, before the word leaves kFree
   // Records received, about (worker/receiver.cc says how), for key limits; writer: home worker (the supervisor clears
   // it between two lives).
   std::atomic<std::uint64_t> records_received{0};
   // The number of the last HandshakeOctets that the supervisor has: a home worker's successor does not pass it on
   // again. Writer: supervisor.
-  std::atomic<std::uint64_t> octets_number{0};
+  Shared<std::uint64_t> octets_number{0};
   PeerHealth health;  // of a trunk's connection; asked by the home worker (the supervisor clears it between two lives)
   alignas(64) SendGate gate;
 
@@ -76,7 +77,7 @@ struct alignas(64) TrunkEntry {
   // Open connections as slot << 32 | generation; kNoConnection where there is none. Read without a lock: an entry may
   // be stale by the time it is used, which the slot's own word then tells.
   static constexpr std::uint64_t kNoConnection = ~std::uint64_t{0};
-  std::array<std::atomic<std::uint64_t>, kMaxTrunkConnections> connections;
+  std::array<Shared<std::uint64_t>, kMaxTrunkConnections> connections;
 
   [[nodiscard]] static std::uint64_t pack(ConnectionId id) {
     return std::uint64_t{id.slot.value} << 32 | id.generation.value;
@@ -93,7 +94,7 @@ struct alignas(64) TrunkEntry {
     config::Transport transport = config::Transport::kTls;  // as the one before
     std::chrono::steady_clock::time_point until;            // one clock for all processes
   };
-  std::atomic<std::uint64_t> awaited{0};  // milliseconds << 8 | transport; 0: none is awaited
+  Shared<std::uint64_t> awaited{0};  // milliseconds << 8 | transport; 0: none is awaited
   void await(const Awaited& next) {
     const auto until = std::chrono::duration_cast<std::chrono::milliseconds>(next.until.time_since_epoch()).count();
     awaited.store(static_cast<std::uint64_t>(until) << 8 | static_cast<std::uint64_t>(next.transport),
@@ -110,7 +111,7 @@ struct alignas(64) TrunkEntry {
   // copy number + 1); a change comes at most once per name resolution, so that a reader's copy stays still.
   struct UdpTarget {
     std::array<Address, 2> copies;
-    std::atomic<std::uint32_t> current{0};
+    Shared<std::uint32_t> current{0};
     PeerHealth health;  // asked by worker watcher_of()
   };
   std::array<UdpTarget, kMaxTargets> udp;
@@ -246,7 +247,7 @@ class SharedRegion {
   SentCounts* sent_ = nullptr;
 };
 
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(Shared<std::uint64_t>::is_always_lock_free);
 static_assert(sizeof(ConnectionSlot) % 64 == 0);
 
 }  // namespace ktrunk::ipc

@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/result.h"
+#include "ipc/shared.h"
 
 namespace ktrunk::ipc {
 
@@ -55,7 +56,7 @@ class VaultSecret {
   [[nodiscard]] bool begun() const { return (step_.load(std::memory_order_acquire) & kBegun) != 0; }
 
   std::array<Octets, 2> places_;
-  std::atomic<std::uint8_t> step_;
+  Shared<std::uint8_t> step_;
 };
 
 // What a connection is, as far as its keys go. Version, AEAD and hash are ktls::Version, ktls::Aead and ktls::Hash:
@@ -100,9 +101,9 @@ class alignas(64) VaultEntry {
 
  private:
   // One word: generation, owner and "is there"; 0 is empty, as fresh memory is.
-  std::atomic<std::uint64_t> word_;
+  Shared<std::uint64_t> word_;
   std::array<VaultStream, 2> streams_;
-  std::atomic<std::uint8_t> stream_at_;  // 0: none, else place + 1
+  Shared<std::uint8_t> stream_at_;  // 0: none, else place + 1
 };
 inline constexpr std::size_t kVaultEntryBytes = 256;
 
@@ -119,7 +120,7 @@ struct TicketKeyRing {
   // How many keys have ever been made: key number n (from 1) is in place (n - 1) % kKeys, and the current one is number
   // `current`; 0: none yet. The writer fills the next place, which holds the oldest key or none, then stores its
   // number.
-  std::atomic<std::uint32_t> current;
+  Shared<std::uint32_t> current;
 };
 
 class Vault {
@@ -155,7 +156,7 @@ class Vault {
   TicketKeyRing* ticket_keys_ = nullptr;
 };
 
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint8_t>::is_always_lock_free);
+static_assert(Shared<std::uint64_t>::is_always_lock_free && Shared<std::uint8_t>::is_always_lock_free);
 static_assert(sizeof(VaultEntry) == kVaultEntryBytes && alignof(VaultEntry) == 64);
 static_assert(sizeof(TicketKey) == 88 && offsetof(TicketKeyRing, current) == TicketKeyRing::kKeys * sizeof(TicketKey));
 

@@ -62,6 +62,7 @@ io_uring_sqe* Ring::prepare(Operation operation) {
   while (sqe == nullptr) {
     ++submits_;
     (void)io_uring_submit(&ring_);
+    ipc::crash_point();
     sqe = io_uring_get_sqe(&ring_);
   }
   io_uring_sqe_set_data64(sqe, operation.pack());
@@ -76,6 +77,7 @@ void Ring::submit() {
 Status Ring::submit_and_wait() {
   ++submits_;
   const int result = io_uring_submit_and_wait(&ring_, 1);
+  ipc::crash_point();
   // EBUSY: the completion queue has overflowed into the kernel's list; reaping makes room.
   if (result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN) return {};
   return fail_errno(-result, "wait on the io_uring");

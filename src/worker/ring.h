@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "ipc/crash_point.h"
 #include "worker/operation.h"
 
 namespace ktrunk::worker {
@@ -84,6 +85,7 @@ class Ring {
     while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
       handle(Operation::unpack(cqe->user_data), cqe->res, cqe->flags, *ring_.cq.khead);
       io_uring_cqe_seen(&ring_, cqe);
+      ipc::crash_point();
     }
   }
 

@@ -24,7 +24,7 @@ class Daemon {
     unsigned workers = 2;
     std::string record_layer = "auto";
     std::string ktrunk_lines;  // more lines for [ktrunk]
-    std::string program = {};  // ktrunkd; empty: that of the build
+    std::string program = {};  // ktrunkd, with its children beside it; empty: the build's
     std::string control = {};  // the control socket's path; empty: one of its own
     std::map<std::string, std::string> env;
     milliseconds timeout{30'000};  // to be ready, and to stop
