@@ -98,13 +98,14 @@ std::string connections(const Json& status) {
                {"TLS"},
                {"cipher"},
                {"home", Align::kRight},
+               {"queued", Align::kRight},
                {"sent per worker"},
                {"rekeys", Align::kRight},
                {"records by"}});
   for (const Json& row : rows) {
     table.add({text(row, "id"), text(row, "state"), text(row, "trunk"), text(row, "listener"), text(row, "peer"),
                text(row, "transport"), text(row, "tls_version"), text(row, "cipher"), text(row, "home_worker"),
-               per_worker(member(row, "messages_sent")), rekeys(row), record_layer(row)});
+               text(row, "queued_bytes"), per_worker(member(row, "messages_sent")), rekeys(row), record_layer(row)});
   }
   return fmt::format("\nConnections ({})\n{}", table.rows(), table.text(2));
 }
@@ -183,7 +184,8 @@ std::string status_report(const Json& status) {
                      {"responses", "responses"},
                      {"replies", "replies"},
                      {"dropped", "dropped"},
-                     {"queue full", "queue_full"}},
+                     {"queue full", "queue_full"},
+                     {"queued", "queued_bytes"}},
                     Align::kRight);
   report += trunks(status);
   report += connections(status);

@@ -184,6 +184,7 @@ struct alignas(64) HandshakeStats {
 struct SentCounts {
   std::atomic<std::uint64_t> messages{0};
   std::atomic<std::uint64_t> records{0};
+  std::atomic<std::uint64_t> queued{0};  // octets that wait to be sent, as at the end of a turn of its loop
 };
 
 // 32 random octets that all workers sign flow tokens with.

@@ -92,6 +92,7 @@ void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
     ipc::SentCounts& sent = region_.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
     sent.messages.store(0, std::memory_order_relaxed);
     sent.records.store(0, std::memory_order_relaxed);
+    sent.queued.store(0, std::memory_order_relaxed);
   }
 }
 

@@ -68,6 +68,10 @@ Json worker_json(const ipc::WorkerStats& stats, unsigned index) {
           {"key_updates_sent", stats.key_updates_sent.read()}};
 }
 
+std::uint64_t queued_on(const ipc::SharedRegion& region, SlotIndex slot, unsigned worker) {
+  return region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)}).queued.load(std::memory_order_relaxed);
+}
+
 Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const config::Config& config,
                      const ConnectionView& view) {
   const ipc::ConnectionSlot& shared = region.slot(slot);
@@ -75,10 +79,12 @@ Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const conf
   const ipc::ConnectionInfo& info = shared.info;
   Json sent = Json::array();
   std::uint64_t records = 0;
+  std::uint64_t queued = 0;
   for (unsigned worker = 0; worker < region.sizes().workers; ++worker) {
     const ipc::SentCounts& counts = region.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
     sent.push_back(counts.messages.load(std::memory_order_relaxed));
     records += counts.records.load(std::memory_order_relaxed);
+    queued += queued_on(region, slot, worker);
   }
   return {{"id", fmt::format("{}.{}", slot.value, word.generation.value)},
           {"state", view.retired && word.state == ipc::SlotState::kOpen ? "retired" : state_name(word.state)},
@@ -96,6 +102,7 @@ Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const conf
           {"handshake", view.owner.valid() ? Json(view.owner.value) : Json()},
           {"messages_sent", std::move(sent)},
           {"records_sent", records},
+          {"queued_bytes", queued},
           {"records_received", shared.records_received.load(std::memory_order_relaxed)},
           {"transmit_key_renewals", view.transmit_renewals},
           {"receive_key_renewals", view.receive_renewals}};
@@ -173,11 +180,16 @@ std::string status_json(const DaemonStatus& daemon, const config::Config& config
     document["trunks"].push_back(
         trunk_json(config.trunks[trunk], region.trunk(TrunkId{trunk}), trunks.view(TrunkId{trunk})));
   document["connections"] = Json::array();
+  std::vector<std::uint64_t> queued(region.sizes().workers);  // by worker
   for (std::uint32_t slot = 0; slot < region.sizes().max_connections; ++slot) {
-    if (region.slot(SlotIndex{slot}).state().state != ipc::SlotState::kFree)
-      document["connections"].push_back(
-          connection_json(region, SlotIndex{slot}, config, connections.view(SlotIndex{slot})));
+    if (region.slot(SlotIndex{slot}).state().state == ipc::SlotState::kFree) continue;
+    for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
+      queued[worker] += queued_on(region, SlotIndex{slot}, worker);
+    document["connections"].push_back(
+        connection_json(region, SlotIndex{slot}, config, connections.view(SlotIndex{slot})));
   }
+  for (unsigned worker = 0; worker < region.sizes().workers; ++worker)
+    document["workers"][worker]["queued_bytes"] = queued[worker];
   document["tls_stat"] = Json::object();
   if (const auto stat = ktls::read_tls_stat(); stat) {
     for (const auto& [name, count] : stat->all()) document["tls_stat"][name] = count;

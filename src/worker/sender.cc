@@ -61,8 +61,13 @@ void Sender::start_all(Clock::time_point now) {
   for (Connection* connection : dirty_) {
     connection->dirty = false;
     start(*connection, now);
+    show_queue(*connection);
   }
   dirty_.clear();
+}
+
+void Sender::show_queue(const Connection& connection) {
+  region_.sent(connection.id.slot, self_).queued.store(connection.queued_bytes, std::memory_order_relaxed);
 }
 
 void Sender::start(Connection& connection, Clock::time_point now) {
@@ -130,6 +135,7 @@ Sender::Sent Sender::completed(Connection& connection, int result, std::uint32_t
   block.chunk.head->set(
       ipc::Chunk::Progress{.octets = static_cast<std::uint32_t>(connection.sent_of_head), .number = number});
   connection.queued_bytes -= sent;
+  show_queue(connection);
   connection.sending_since = now;
   count_sent(connection, block, sent);
   if (connection.sent_of_head < block.bytes) {
@@ -195,6 +201,7 @@ void Sender::stop_waiting(Connection& connection) {
 
 void Sender::give_up(Connection& connection, BlockPtr block) {
   connection.queued_bytes -= block->bytes;
+  show_queue(connection);
   pool_.give_back(std::move(block));
 }
 
@@ -207,6 +214,7 @@ void Sender::take_unsent(Connection& connection, BlockQueue& kept) {
     connection.queued_bytes -= block->bytes;
     kept.push_back(std::move(block));
   }
+  show_queue(connection);
   if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
 }
 
@@ -235,6 +243,7 @@ void Sender::abandon(Connection& connection) {
   Block* kept = connection.head_in_flight() ? connection.queue.front() : nullptr;
   while (BlockPtr block = connection.queue.pop_after(kept)) pool_.give_back(std::move(block));
   connection.queued_bytes = kept != nullptr ? kept->bytes - connection.sent_of_head : 0;
+  show_queue(connection);
   if (connection.sending == Connection::Sending::kWaiting) stop_waiting(connection);
   if (connection.sending == Connection::Sending::kHolding) let_go(connection);
 }
@@ -257,6 +266,7 @@ void Sender::drop_control(Connection& connection) {
 }
 
 void Sender::forget(const Connection& connection) {
+  region_.sent(connection.id.slot, self_).queued.store(0, std::memory_order_relaxed);
   std::erase(dirty_, &connection);
   std::erase(waiting_, &connection);
 }

@@ -88,6 +88,7 @@ class Sender {
   static void begin_again(Connection& connection);
   void count_sent(const Connection& connection, const Block& block, std::size_t bytes);
   void pop(Connection& connection);
+  void show_queue(const Connection& connection);
 
   Ring& ring_;
   const ipc::SharedRegion& region_;

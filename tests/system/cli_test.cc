@@ -86,7 +86,8 @@ const nlohmann::ordered_json kStatus = nlohmann::ordered_json::parse(R"({
   "version": "0.1.0", "pid": 77, "uptime_s": 93784.5, "state": "running",
   "processes": [{"name": "handshake/0", "pid": 78, "restarts": 0}, {"name": "worker/0", "pid": 79, "restarts": 2}],
   "workers": [{"index": 0, "messages_received": 10, "messages_sent": 11, "records_sent": 12, "bytes_sent": 13,
-               "requests": 5, "responses": 6, "replies": 7, "dropped": 8, "queue_full": 9}],
+               "requests": 5, "responses": 6, "replies": 7, "dropped": 8, "queue_full": 9,
+               "queued_bytes": 14}],
   "handshakes": {"accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1, "transmit_rekeyed": 2,
                  "receive_rekeyed": 3, "replaced": 1},
   "handshake_processes": [{"index": 0, "accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1,
@@ -96,7 +97,7 @@ const nlohmann::ordered_json kStatus = nlohmann::ordered_json::parse(R"({
   "connections": [
     {"id": "0.1", "state": "open", "transport": "tls", "record_layer": "kernel", "record_layer_reason": "software",
      "tls_version": "1.3", "cipher": "TLS_AES_128_GCM_SHA256", "trunk": "carrier", "listener": "", "peer": "192.0.2.1:5061",
-     "local": "192.0.2.2:4711", "home_worker": 0, "messages_sent": [11, 0],
+     "local": "192.0.2.2:4711", "home_worker": 0, "queued_bytes": 16, "messages_sent": [11, 0],
      "transmit_key_renewals": 2, "receive_key_renewals": 1},
     {"id": "1.1", "state": "open", "transport": "tls", "record_layer": "relay",
      "record_layer_reason": "the kernel has no TLS", "peer": "\u001b[2J"}],
@@ -290,17 +291,17 @@ Handshake processes
   0               3          4       5        6            1        2        8       7        0
 
 Workers
-  worker  received  sent  records  bytes sent  requests  responses  replies  dropped  queue full
-  0             10    11       12          13         5          6        7        8           9
+  worker  received  sent  records  bytes sent  requests  responses  replies  dropped  queue full  queued
+  0             10    11       12          13         5          6        7        8           9      14
 
 Trunks
   trunk    state           for  connections  wanted  OPTIONS answered
   carrier  degraded  1 min 5 s            1       2  200, 3 s ago
 
 Connections (2)
-  connection  state  trunk    listener  peer            transport  TLS  cipher                  home  sent per worker  rekeys  records by
-  0.1         open   carrier  -         192.0.2.1:5061  tls        1.3  TLS_AES_128_GCM_SHA256     0  11 0                2/1  kernel (software)
-  1.1         open   -        -         ?[2J            tls        -    -                          -  -                     -  relay: the kernel has no TLS
+  connection  state  trunk    listener  peer            transport  TLS  cipher                  home  queued  sent per worker  rekeys  records by
+  0.1         open   carrier  -         192.0.2.1:5061  tls        1.3  TLS_AES_128_GCM_SHA256     0      16  11 0                2/1  kernel (software)
+  1.1         open   -        -         ?[2J            tls        -    -                          -       -  -                     -  relay: the kernel has no TLS
 
 Kernel TLS (/proc/net/tls_stat, the whole network namespace)
   counter      value

@@ -1,6 +1,7 @@
 // Connections: many at once, every way in which one can end, and peers that take nothing.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <latch>
 
 #include "system/daemon_fixture.h"
@@ -204,6 +205,7 @@ to = "stalled"
   SipStream neighbour(std::move(neighbour_stream));
   const std::string body(50'000, 'x');
   std::optional<SipMessage> refused;
+  std::uint64_t queued = 0;      // the most
   constexpr int kEnough = 1000;  // 50 MB: more than all buffers on the way together
   for (int i = 0; i < kEnough && !refused; ++i) {
     ASSERT_TRUE(caller.send(request_to("stalled.test", body)));
@@ -211,10 +213,13 @@ to = "stalled"
       EXPECT_TRUE(answers(neighbour, request_to("tls.test"), 200));
     }
     if (auto answer = caller.receive(milliseconds(20)); answer) refused = std::move(*answer);
+    const Json now = status();
+    for (const Json& worker : now["workers"]) queued = std::max(queued, worker["queued_bytes"].get<std::uint64_t>());
   }
   ASSERT_TRUE(refused) << daemon_->log();
   EXPECT_EQ(refused->status(), 503) << refused->text();
   EXPECT_NE(refused->header("Retry-After"), "") << refused->text();
+  EXPECT_GT(queued, 0U);
   EXPECT_TRUE(answers(neighbour, request_to("tls.test"), 200));
 
   // Its time runs out: the connection is given up, and its trunk is down until the peer takes a new one.
@@ -222,6 +227,35 @@ to = "stalled"
   EXPECT_TRUE(closed) << closed.error().what;
   EXPECT_TRUE(answers(neighbour, request_to("stalled.test"), 503));
   EXPECT_TRUE(answers(neighbour, request_to("tls.test"), 200));
+}
+
+TEST_F(DaemonConnections, OneThatStopsReadingAmongFifty) {
+  ASSERT_NO_FATAL_FAILURE(start({.limits = "stalled_peer = \"60s\"", .tables = "", .ktrunk_lines = ""}));
+  Echo pbx(*pbx_tls_);
+  std::vector<std::unique_ptr<SipStream>> callers;
+  for (int i = 0; i < 50; ++i) {
+    auto stream = call_in();
+    ASSERT_NE(stream, nullptr);
+    callers.push_back(std::make_unique<SipStream>(std::move(stream)));
+  }
+  SipStream& silent = *callers.back();
+  const auto queued = [&] {
+    const auto of_silent = with_peer(status(), silent.stream());
+    return of_silent ? (*of_silent)["queued_bytes"].get<std::uint64_t>() : 0;
+  };
+  // It asks, and takes no answer, until the answers wait in ktrunkd, and not because they are on their way only.
+  const std::string body(16'000, 'x');
+  bool waits = false;
+  for (int crowd = 0; crowd < 80 && !waits; ++crowd) {
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(silent.send(request_to("tls.test", body))) << daemon_->log();
+    if (eventually([&] { return queued() == 0; }, milliseconds(1000))) continue;
+    for (int round = 0; round < 3; ++round) {
+      for (std::size_t i = 0; i + 1 < callers.size(); ++i)
+        EXPECT_TRUE(answers(*callers[i], request_to("tls.test"), 200)) << i;
+    }
+    waits = queued() > 0;
+  }
+  EXPECT_TRUE(waits);
 }
 
 }  // namespace
