@@ -185,7 +185,8 @@ std::string status_report(const Json& status) {
                      {"replies", "replies"},
                      {"dropped", "dropped"},
                      {"queue full", "queue_full"},
-                     {"queued", "queued_bytes"}},
+                     {"queued", "queued_bytes"},
+                     {"handed over", "handed_over"}},
                     Align::kRight);
   report += trunks(status);
   report += connections(status);

@@ -12,7 +12,7 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b74727565730001;  // layout 1
+constexpr std::uint64_t kMagic = 0x6b74727565730002;  // layout 2
 
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
@@ -159,8 +159,50 @@ void Estate::step_over_message(std::uint32_t& number, std::uint32_t& skip) {
   }
 }
 
-std::optional<Estate::InHand> Estate::repair(const UnseenCompletions* unseen) {
-  auto in_hand = message_in_hand();
+// One that another worker had received: behind it now, in that Handover.
+std::optional<Estate::InHand> Estate::handed_over_in_hand(const Handovers& handovers, WorkerIndex self) {
+  Hand& hand = head().hand;
+  const std::uint64_t message = hand.message.load(std::memory_order_acquire);
+  const std::uint32_t from = hand.partial.load(std::memory_order_acquire) & ~Hand::kHandedOver;
+  hand.message.store(0);
+  if (message == 0) return std::nullopt;
+  const std::uint64_t id = hand.connection.load(std::memory_order_acquire);
+  InHand in_hand{
+      .connection = {SlotIndex{static_cast<std::uint32_t>(id >> 32)}, Generation{static_cast<std::uint32_t>(id)}},
+      .octets = {}};
+  if (from >= handovers.workers() || self.value >= handovers.workers()) return in_hand;
+  Handover& handover = handovers.between(WorkerIndex{static_cast<std::uint8_t>(from)}, self);
+  const std::uint32_t next = hand.next_head.load(std::memory_order_acquire);
+  if (handover.head() == next) return std::nullopt;  // it was done with
+  in_hand.octets = handover.octets(hand.place.load(std::memory_order_acquire), message & 0xffff'ffff);
+  handover.move_head(next);
+  return in_hand;
+}
+
+// The message was being given to another worker, who has it or has not; nobody died over it.
+void Estate::settle_handing(const Handovers& handovers, WorkerIndex self, std::optional<InHand>& in_hand) {
+  Hand& hand = head().hand;
+  const std::uint64_t handing = hand.handing.load(std::memory_order_acquire);
+  hand.handing.store(0);
+  if (handing == 0 || !in_hand) return;
+  in_hand.reset();
+  const std::uint64_t to = (handing >> 32) - 1;
+  const bool given =
+      to < handovers.workers() && self.value < handovers.workers() &&
+      handovers.between(self, WorkerIndex{static_cast<std::uint8_t>(to)}).tail() == static_cast<std::uint32_t>(handing);
+  if (!given) hand.message.store(0);  // from its beginning once more
+}
+
+std::optional<Estate::InHand> Estate::repair(const UnseenCompletions* unseen, const Handovers& handovers,
+                                             WorkerIndex self) {
+  std::optional<InHand> in_hand;
+  if ((head().hand.partial.load(std::memory_order_acquire) & Hand::kHandedOver) != 0) {
+    in_hand = handed_over_in_hand(handovers, self);
+    head().hand.handing.store(0);
+  } else {
+    in_hand = message_in_hand();
+    settle_handing(handovers, self, in_hand);
+  }
   std::uint32_t number = 0;
   std::uint32_t skip = 0;
   step_over_message(number, skip);

@@ -35,6 +35,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/result.h"
+#include "ipc/handover.h"
 #include "ipc/limits.h"
 #include "ipc/shared.h"
 #include "ipc/worker_ring.h"
@@ -124,7 +125,15 @@ struct alignas(64) Hand {
   Shared<std::uint64_t> place{0};       // of the octets that the message ends are counted from, in the estate
   Shared<std::uint64_t> progress{0};    // completion number << 32 | octets that are done with
   Shared<std::uint64_t> message{0};     // end of the message in hand << 32 | its length; 0: none
-  Shared<std::uint32_t> partial{0};     // 0: the octets are a completion's; else a partial chunk, small ones first, + 1
+  // Where the octets are. 0: in a completion's buffer; kHandedOver | producer: in the Handover from that worker; else
+  // in a partial chunk, small ones first, + 1.
+  Shared<std::uint32_t> partial{0};
+  Shared<std::uint32_t> next_head{0};  // of that Handover, behind the message
+  // The message is not being handled but given to another worker: consumer + 1 << 32 | the tail of its Handover
+  // afterwards; 0: it is being handled.
+  Shared<std::uint64_t> handing{0};
+
+  static constexpr std::uint32_t kHandedOver = 1u << 31;
 };
 
 // A completion that a predecessor had not dealt with.
@@ -184,7 +193,9 @@ class Estate {
   };
   // Supervisor, after the worker has died and before its successor begins: takes over what the ring has that the
   // worker had not seen, steps over the message in hand, and returns that. unseen may be null: there is no ring.
-  [[nodiscard]] std::optional<InHand> repair(const UnseenCompletions* unseen);
+  // Where there are other workers: handovers, and which place this is.
+  [[nodiscard]] std::optional<InHand> repair(const UnseenCompletions* unseen, const Handovers& handovers = {},
+                                             WorkerIndex self = {});
   // Supervisor: forgets all that is in it.
   void clear();
 
@@ -193,6 +204,8 @@ class Estate {
   Estate() = default;
   [[nodiscard]] Head& head() const;
   [[nodiscard]] std::optional<InHand> message_in_hand() const;
+  [[nodiscard]] std::optional<InHand> handed_over_in_hand(const Handovers& handovers, WorkerIndex self);
+  void settle_handing(const Handovers& handovers, WorkerIndex self, std::optional<InHand>& in_hand);
   void step_over_message(std::uint32_t& number, std::uint32_t& skip);
 
   Fd memory_;

@@ -28,7 +28,7 @@ constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 
 
 // Where each part begins. Parts are page-aligned, so that what is never used never costs memory.
 struct Offsets {
-  std::size_t slots, trunks, workers, handshakes, sent, invites, end;
+  std::size_t slots, trunks, workers, handshakes, sent, invites, handovers, end;
 };
 Offsets offsets_of(const RegionSizes& sizes) {
   Offsets at{};
@@ -38,7 +38,8 @@ Offsets offsets_of(const RegionSizes& sizes) {
   at.handshakes = page_aligned(at.workers + sizeof(WorkerStats) * sizes.workers);
   at.sent = page_aligned(at.handshakes + sizeof(HandshakeStats) * sizes.handshakes);
   at.invites = page_aligned(at.sent + sizeof(SentCounts) * sizes.max_connections * sizes.workers);
-  at.end = page_aligned(at.invites + sizeof(std::atomic<std::uint64_t>) * sizes.invites);
+  at.handovers = page_aligned(at.invites + sizeof(std::atomic<std::uint64_t>) * sizes.invites);
+  at.end = page_aligned(at.handovers + sizeof(Handover) * sizes.workers * sizes.workers);
   return at;
 }
 
@@ -99,8 +100,8 @@ Result<SharedRegion> SharedRegion::map(Fd memory) {
 }
 
 std::string SharedRegion::layout() {
-  return fmt::format("{:x}/{}+{}+{}+{}+{}", kMagic & 0xffff, sizeof(ConnectionSlot), sizeof(TrunkEntry),
-                     sizeof(WorkerStats), sizeof(HandshakeStats), sizeof(SentCounts));
+  return fmt::format("{:x}/{}+{}+{}+{}+{}+{}", kMagic & 0xffff, sizeof(ConnectionSlot), sizeof(TrunkEntry),
+                     sizeof(WorkerStats), sizeof(HandshakeStats), sizeof(SentCounts), sizeof(Handover));
 }
 
 void SharedRegion::lay_out() {
@@ -111,6 +112,7 @@ void SharedRegion::lay_out() {
   handshakes_ = reinterpret_cast<HandshakeStats*>(base_ + at.handshakes);
   sent_ = reinterpret_cast<SentCounts*>(base_ + at.sent);
   invites_ = reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + at.invites);
+  handovers_ = reinterpret_cast<Handover*>(base_ + at.handovers);
 }
 
 const TokenSecret& SharedRegion::secret() const { return reinterpret_cast<const RegionHeader*>(base_)->secret; }

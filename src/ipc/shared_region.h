@@ -5,7 +5,8 @@
 // written before the state word that makes it visible, and not again until the slot's next life.
 //
 //   RegionHeader | ConnectionSlot[max_connections] | TrunkEntry[trunks] | WorkerStats[workers] |
-//   HandshakeStats[handshakes] | SentCounts[max_connections][workers] | INVITEs
+//   HandshakeStats[handshakes] | SentCounts[max_connections][workers] | INVITEs |
+//   Handover[workers][workers]
 #pragma once
 
 #include <array>
@@ -21,6 +22,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/result.h"
+#include "ipc/handover.h"
 #include "ipc/limits.h"
 #include "ipc/messages.h"
 #include "ipc/send_gate.h"
@@ -62,6 +64,9 @@ struct alignas(64) ConnectionSlot {
   // again. Writer: supervisor.
   Shared<std::uint64_t> octets_number{0};
   PeerHealth health;  // of a trunk's connection; asked by the home worker (the supervisor clears it between two lives)
+  // Its messages are spread over all workers (worker/fan_out.h); a home worker's successor goes on so. Writer: home
+  // worker (the supervisor clears it between two lives).
+  Shared<std::uint8_t> spread{0};
   alignas(64) SendGate gate;
 
   [[nodiscard]] SlotWord state() const { return SlotWord::unpack(word.load(std::memory_order_acquire)); }
@@ -161,6 +166,7 @@ struct alignas(64) WorkerStats {
   Counter control_records;   // received: alerts, tickets, KeyUpdate
   Counter submits;           // io_uring_enter calls
   Counter key_updates_sent;  // records of our own KeyUpdates that went out
+  Counter handed_over;       // messages received here and given to other workers to handle
 };
 
 // Writer: that handshake process. The counts go on when it is restarted.
@@ -227,6 +233,7 @@ class SharedRegion {
   [[nodiscard]] SentCounts& sent(SlotIndex slot, WorkerIndex worker) const {
     return sent_[std::size_t{slot.value} * sizes_.workers + worker.value];
   }
+  [[nodiscard]] Handovers handovers() const { return {handovers_, sizes_.workers}; }
   [[nodiscard]] int descriptor() const { return memory_.get(); }
 
   // Version and sizes, for layout.h.
@@ -246,6 +253,7 @@ class SharedRegion {
   HandshakeStats* handshakes_ = nullptr;
   std::atomic<std::uint64_t>* invites_ = nullptr;
   SentCounts* sent_ = nullptr;
+  Handover* handovers_ = nullptr;
 };
 
 static_assert(Shared<std::uint64_t>::is_always_lock_free);

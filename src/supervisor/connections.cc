@@ -88,6 +88,7 @@ void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
   shared.health.clear();
   shared.records_received.store(0, std::memory_order_relaxed);
   shared.octets_number.store(0, std::memory_order_relaxed);
+  shared.spread.store(0, std::memory_order_relaxed);
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     ipc::SentCounts& sent = region_.sent(slot, WorkerIndex{static_cast<std::uint8_t>(worker)});
     sent.messages.store(0, std::memory_order_relaxed);

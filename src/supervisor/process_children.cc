@@ -283,7 +283,7 @@ void Process::start_again(std::size_t index) {
 // What it left goes to its successor, but for the message that it had in hand.
 void Process::worker_ended(WorkerIndex worker, std::string_view how) {
   WorkerPlace& place = places_[worker.value];
-  const auto in_hand = place.ended();
+  const auto in_hand = place.ended(region_.handovers(), worker);
   if (in_hand) {
     const auto file = quarantine_.keep(in_hand->octets, fmt::format("worker{}", worker.value));
     log::error("{} over a message of {} octets from {}, which is not handled again: {}", how, in_hand->octets.size(),
@@ -293,7 +293,7 @@ void Process::worker_ended(WorkerIndex worker, std::string_view how) {
   const bool hopeless = children_[child_of(worker)].early_deaths() >= kMostEarlyDeaths;
   if (hopeless) {
     log::error("{} {} times in a row soon after its start: what it had is given up", how, kMostEarlyDeaths);
-    place.clear();
+    place.clear(region_.handovers(), worker);
   }
   connections_.worker_ended(worker, hopeless ? Connections::Left::kNothing : Connections::Left::kEstate);
 }

@@ -65,7 +65,8 @@ Json worker_json(const ipc::WorkerStats& stats, unsigned index) {
           {"keepalives", stats.keepalives.read()},
           {"control_records", stats.control_records.read()},
           {"submits", stats.submits.read()},
-          {"key_updates_sent", stats.key_updates_sent.read()}};
+          {"key_updates_sent", stats.key_updates_sent.read()},
+          {"handed_over", stats.handed_over.read()}};
 }
 
 std::uint64_t queued_on(const ipc::SharedRegion& region, SlotIndex slot, unsigned worker) {
@@ -100,6 +101,7 @@ Json connection_json(const ipc::SharedRegion& region, SlotIndex slot, const conf
           {"local", info.local.text()},
           {"home_worker", word.home.valid() && word.home.value != 0xff ? Json(word.home.value) : Json()},
           {"handshake", view.owner.valid() ? Json(view.owner.value) : Json()},
+          {"spread", shared.spread.load(std::memory_order_relaxed) != 0},
           {"messages_sent", std::move(sent)},
           {"records_sent", records},
           {"queued_bytes", queued},

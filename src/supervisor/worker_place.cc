@@ -45,16 +45,16 @@ Status WorkerPlace::make_ring(std::uint32_t max_connections) {
   return {};
 }
 
-std::optional<ipc::Estate::InHand> WorkerPlace::ended() {
+std::optional<ipc::Estate::InHand> WorkerPlace::ended(const ipc::Handovers& handovers, WorkerIndex self) {
   const auto ring = std::exchange(ring_, {.fd = {}, .parameters = {}});
-  if (!ring.fd.valid()) return estate_.repair(nullptr);
+  if (!ring.fd.valid()) return estate_.repair(nullptr, handovers, self);
   const auto unseen = ipc::UnseenCompletions::look(ring);
   if (!unseen) {
     log::error("what a worker had received and not seen is lost: {}", unseen.error().what);
-    return estate_.repair(nullptr);
+    return estate_.repair(nullptr, handovers, self);
   }
   if (unseen->overflowed()) log::error("a part of what a worker had received and not seen is lost: its ring was full");
-  return estate_.repair(&*unseen);
+  return estate_.repair(&*unseen, handovers, self);
 }
 
 }  // namespace ktrunk::supervisor

@@ -25,9 +25,13 @@ class WorkerPlace {
   // Before a worker is started: a ring for it. max_connections: each may have a few completions at once.
   [[nodiscard]] Status make_ring(std::uint32_t max_connections);
   // The worker has died: what it left is made ready for its successor. The message that it had in hand, if any.
-  [[nodiscard]] std::optional<ipc::Estate::InHand> ended();
+  // handovers: what passes between workers, this one being `self`.
+  [[nodiscard]] std::optional<ipc::Estate::InHand> ended(const ipc::Handovers& handovers, WorkerIndex self);
   // What it left is given up.
-  void clear() { estate_.clear(); }
+  void clear(const ipc::Handovers& handovers, WorkerIndex self) {
+    estate_.clear();
+    handovers.clear(self);
+  }
   // Workers of this place have received so many messages, ever. True: more than when it was asked last.
   [[nodiscard]] bool has_received(std::uint64_t messages) { return std::exchange(messages_, messages) != messages; }
 

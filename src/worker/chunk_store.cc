@@ -113,4 +113,18 @@ void ChunkStore::give_back(ChunkRef chunk) {
   }
 }
 
+bool ChunkStore::gone(std::uint64_t order) const {
+  for (const Area& area : areas_) {
+    const std::uint32_t used = area.chunks.used->load(std::memory_order_relaxed);
+    for (std::uint32_t at = 0; at < used; ++at) {
+      if (!area.taken[at]) continue;
+      const ipc::Chunk& head = area.chunks.heads[at];
+      const bool queued = head.owner.load(std::memory_order_relaxed) != 0 && head.use == ipc::ChunkUse::kMessages;
+      if (queued && head.order <= order) return false;
+      if (head.run > 1) at += head.run - 1;
+    }
+  }
+  return true;
+}
+
 }  // namespace ktrunk::worker

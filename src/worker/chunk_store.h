@@ -32,6 +32,11 @@ class ChunkStore {
   // take() of a message of so many octets would succeed.
   [[nodiscard]] bool has_room(std::size_t bytes);
 
+  // The number of the chunk that was taken last.
+  [[nodiscard]] std::uint64_t newest() const { return order_ - 1; }
+  // Of the messages queued in chunks up to that one, none is here any more. Looks through all chunks.
+  [[nodiscard]] bool gone(std::uint64_t order) const;
+
   // What predecessors left, in the order of its taking. Once.
   [[nodiscard]] std::vector<ChunkRef> take_inherited() { return std::move(inherited_); }
 

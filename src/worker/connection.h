@@ -16,6 +16,7 @@
 #include "sip/framer.h"
 #include "worker/block.h"
 #include "worker/control_records.h"
+#include "worker/spread.h"
 
 namespace ktrunk::worker {
 
@@ -54,6 +55,8 @@ struct Connection {
   ChunkRef partial;  // octets of a message that has not wholly arrived; not valid when there are none
   Clock::time_point partial_since{};
   ControlRecords control;
+  Heat heat;
+  std::unique_ptr<Spread> spread;  // fan_out.h; most have none
 
   // Sending.
   Sending sending = Sending::kIdle;
@@ -73,6 +76,10 @@ struct Connection {
   [[nodiscard]] const ipc::ConnectionInfo& info() const { return slot->info; }
   // The block at the head of the queue is the kernel's.
   [[nodiscard]] bool head_in_flight() const { return sending == Sending::kInFlight; }
+  // What has been received waits, and no more is received.
+  [[nodiscard]] bool held() const { return spread != nullptr && spread->held; }
+  // Its stream has ended; that is told when what came before has been handled.
+  [[nodiscard]] bool at_end() const { return spread != nullptr && spread->end.has_value(); }
   [[nodiscard]] bool accepts_messages() const { return phase == Phase::kServing && slot->open_for(id); }
 };
 

@@ -205,7 +205,10 @@ bool MessageHandler::take_answer_to_ping(const sip::Flow& source) const {
   if (!subject || subject->trunk.value >= config_.trunks.size()) return false;
   if (subject->target == sip::PingSubject::kConnection) {
     if (source.trunk != subject->trunk || !source.connection.valid()) return false;
-    region_.slot(source.connection.slot).health.answered(message_.status(), Clock::now());
+    // One that another worker handed over may come after its connection's end.
+    ipc::ConnectionSlot& slot = region_.slot(source.connection.slot);
+    if (slot.state().generation != source.connection.generation) return true;
+    slot.health.answered(message_.status(), Clock::now());
     return true;
   }
   ipc::TrunkEntry& entry = region_.trunk(subject->trunk);

@@ -19,6 +19,7 @@ enum class OperationKind : std::uint8_t {
   kDatagrams,     // index: place among the UDP sockets
   kDatagramSend,  // index: place among the datagrams in flight
   kCancel,        // nobody waits for its result
+  kSoon,          // a turn of the loop is wanted then, nothing else
 };
 
 struct Operation {

@@ -39,6 +39,8 @@ Process::Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring
       sender_(*ring_, endowment_.region, blocks_, endowment_.self, endowment_.config.limits.max_queue_bytes),
       waiting_(blocks_, endowment_.region.sizes().trunks, endowment_.config.limits.max_queue_bytes),
       inheritance_(endowment_.estate, chunks_, blocks_, sender_, waiting_),
+      fan_out_(endowment_.region, endowment_.estate, chunks_, endowment_.self,
+               endowment_.config.limits.max_message_bytes),
       handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_),
       watch_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, datagrams_) {}
 
@@ -46,7 +48,8 @@ Status Process::start() {
   const auto in_use = [this](OperationKind kind) {
     return [this, kind](unsigned buffer) { return inheritance_.in_use(kind, buffer); };
   };
-  auto receiver = Receiver::create(*ring_, endowment_.estate, chunks_, stats_, *this, in_use(OperationKind::kReceive));
+  auto receiver =
+      Receiver::create(*ring_, endowment_.estate, chunks_, stats_, fan_out_, *this, in_use(OperationKind::kReceive));
   if (!receiver) return std::unexpected(receiver.error());
   receiver_ = std::move(*receiver);
   for (auto& [listener, fd] : endowment_.udp_sockets) {
@@ -74,6 +77,7 @@ Status Process::run() {
     if (auto status = ring_->submit_and_wait(); !status) return status;
     stats_.submits.add(ring_->submits() - std::exchange(submits_counted_, ring_->submits()));
     now_ = Clock::now();
+    fan_out_.begin_turn(now_);
     Status status;
     const std::uint32_t first = endowment_.estate.first_number();
     ring_->for_each_completion([&](Operation operation, int result, unsigned flags, std::uint32_t place) {
@@ -82,6 +86,7 @@ Status Process::run() {
     receiver_->settle();
     if (!status) return status;
     if (!channel_status_) return channel_status_;
+    tend_spread();
     if (!waiting_.empty()) handler_.serve_waiting(now_);
     // Everything that this turn queued leaves together, in the next system call.
     sender_.start_all(now_);
@@ -113,7 +118,7 @@ Status Process::dispatch(Operation operation, int result, unsigned flags, std::u
         return {};
       }
       if (const auto bad = receiver_->completed(*connection, result, flags, number, now_); bad)
-        fault(*connection, bad->reason, bad->detail);
+        end_of_stream(*connection, *bad);
       release_if_done(*connection);
       return {};
     }
@@ -143,6 +148,7 @@ Status Process::dispatch(Operation operation, int result, unsigned flags, std::u
       (void)!::read(endowment_.doorbells[endowment_.self.value].get(), &rings, sizeof rings);
       if ((flags & IORING_CQE_F_MORE) == 0) arm_doorbell();
       sender_.retry_waiting();
+      fan_out_.look();
       return {};
     }
     case OperationKind::kTick:
@@ -150,6 +156,7 @@ Status Process::dispatch(Operation operation, int result, unsigned flags, std::u
       arm_tick();
       return {};
     case OperationKind::kCancel:
+    case OperationKind::kSoon:
       return {};
   }
   return {};
@@ -246,7 +253,7 @@ void Process::arm_tick() {
 }
 
 void Process::ring_doorbells() {
-  ipc::WorkerMask mask = sender_.take_rings();
+  ipc::WorkerMask mask = sender_.take_rings() | fan_out_.take_rings();
   while (mask != 0) {
     const int worker = std::countr_zero(mask);
     mask &= mask - 1;

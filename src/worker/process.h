@@ -14,6 +14,7 @@
 #include "ipc/shared_region.h"
 #include "worker/connection.h"
 #include "worker/datagrams.h"
+#include "worker/fan_out.h"
 #include "worker/inheritance.h"
 #include "worker/message_handler.h"
 #include "worker/receiver.h"
@@ -83,6 +84,15 @@ class Process final : private StreamEvents {
   void release_if_done(Connection& connection);
   [[nodiscard]] bool may_yield() const;
 
+  // Busy connections: process_spread.cc.
+  void tend_spread();
+  void go_on_with(Connection& connection);
+  void stop_held();
+  void look_again_soon();
+  void let_held_go(Connection& connection);
+  // A stream that cannot be received from any more: told to the supervisor, in its time.
+  void end_of_stream(Connection& connection, const StreamFault& end);
+
   [[nodiscard]] Connection* find(Operation operation);
   void arm_channel();
   void arm_channel_write();
@@ -109,6 +119,7 @@ class Process final : private StreamEvents {
   Sender sender_;
   WaitingRoom waiting_;
   Inheritance inheritance_;
+  FanOut fan_out_;
   std::unique_ptr<Receiver> receiver_;
   MessageHandler handler_;
   TrunkWatch watch_;
@@ -116,6 +127,7 @@ class Process final : private StreamEvents {
   Clock::time_point now_{};
   bool stopping_ = false;
   std::optional<Clock::time_point> yield_by_;  // Yield has come
+  bool serving_ = false;                       // the supervisor has said Serve
   bool awaiting_channel_write_ = false;
   std::uint64_t submits_counted_ = 0;
   Status channel_status_;

@@ -41,6 +41,7 @@ void Process::on_start(const ipc::Start& start) {
   connection->partial_since = now_;
   connection->control.take_over(start.unanswered, now_);
   connection->inheriting = true;
+  fan_out_.take_over(*connection);
   std::optional<StreamFault> bad;
   for (ipc::Inherited* completion : inheritance_.take_receives(connection->id)) {
     if (!bad) bad = receiver_->inherited(*connection, *completion, now_);
@@ -50,11 +51,13 @@ void Process::on_start(const ipc::Start& start) {
   if (!bad) bad = receiver_->inherited_partial(*connection, now_);
   connection->inheriting = false;
   receiver_->settle();
-  if (bad) return fault(*connection, bad->reason, bad->detail);
+  if (bad) return end_of_stream(*connection, *bad);
   receiver_->start_if_idle(*connection);
 }
 
 void Process::on_serve() {
+  serving_ = true;
+  fan_out_.look();
   for (const ipc::Inherited* completion : inheritance_.take_orphans())
     receiver_->discard(completion->result, completion->flags);
   sender_.give_up_orphans();
@@ -86,7 +89,7 @@ void Process::on_resume(const ipc::Resume& resume) {
     sender_.resume(*connection);
     return proceed_closing(*connection);
   }
-  if (const auto bad = receiver_->answered(*connection, now_); bad) fault(*connection, bad->reason, bad->detail);
+  if (const auto bad = receiver_->answered(*connection, now_); bad) end_of_stream(*connection, *bad);
 }
 
 // In pieces; each says by its number whether the supervisor has it from a predecessor already.
@@ -151,6 +154,7 @@ void Process::on_close(const ipc::Close& close) {
 
 void Process::close_down(Connection& connection, Connection::Phase phase) {
   if (connection.phase >= phase) return;
+  let_held_go(connection);
   connection.phase = phase;
   connection.phase_since = now_;
   connection.faulted = true;  // whatever still goes wrong, the supervisor knows that it ends
@@ -225,6 +229,7 @@ void Process::release_if_done(Connection& connection) {
   sender_.abandon(connection);
   sender_.forget(connection);
   receiver_->forget(connection);
+  fan_out_.forget(connection);
   connections_[id.slot.value].reset();
   spare_.freed();
   tell(ipc::Released{.connection = id});
@@ -234,6 +239,7 @@ void Process::on_tick() {
   spare_.look();
   watch_.tick(now_, [this](Connection& connection, ipc::FaultReason reason) { fault(connection, reason, 0); });
   handler_.tick(now_);
+  if (fan_out_.tick()) stop_held();
   const config::Limits& limits = endowment_.config.limits;
   for (auto& place : connections_) {
     if (place == nullptr) continue;

@@ -32,9 +32,9 @@ void read_error(const Connection& connection) {
 }
 
 Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks,
-                                                   ipc::WorkerStats& stats, StreamEvents& events,
+                                                   ipc::WorkerStats& stats, FanOut& fan_out, StreamEvents& events,
                                                    const std::function<bool(unsigned)>& in_use) {
-  auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, estate, chunks, stats, events));
+  auto receiver = std::unique_ptr<Receiver>(new Receiver(ring, estate, chunks, stats, fan_out, events));
   auto buffers = ring.add_buffers(kStreamBuffers, ipc::Estate::kStreamBuffers, ipc::Estate::kStreamBufferBytes,
                                   estate.stream_buffers(), in_use);
   if (!buffers) return std::unexpected(buffers.error());
@@ -42,9 +42,9 @@ Result<std::unique_ptr<Receiver>> Receiver::create(Ring& ring, const ipc::Estate
   return receiver;
 }
 
-Receiver::Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats,
+Receiver::Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats, FanOut& fan_out,
                    StreamEvents& events)
-    : estate_(estate), partials_(chunks), ring_(ring), stats_(stats), events_(events) {
+    : estate_(estate), partials_(chunks), ring_(ring), stats_(stats), fan_out_(fan_out), events_(events) {
   shape_.msg_controllen = ktls::kControlBytes;
 }
 
@@ -78,7 +78,7 @@ std::optional<StreamFault> Receiver::completed(Connection& connection, int resul
   std::optional<StreamFault> fault;
   if (result >= 0) {
     const unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
-    if (connection.phase < Connection::Phase::kReleasing && !connection.faulted)
+    if (connection.phase < Connection::Phase::kReleasing && !connection.faulted && !connection.at_end())
       fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(result)},
                           {.number = number, .skip = 0, .now = now});
     buffers_->recycle(buffer);
@@ -97,7 +97,7 @@ std::optional<StreamFault> Receiver::inherited(Connection& connection, const ipc
                                                Clock::time_point now) {
   const unsigned buffer = completion.flags >> IORING_CQE_BUFFER_SHIFT;
   std::optional<StreamFault> fault;
-  if (!connection.faulted)
+  if (!connection.faulted && !connection.at_end())
     fault = take_record(connection, {buffers_->data(buffer), static_cast<std::size_t>(completion.result)},
                         {.number = completion.number, .skip = completion.skip, .now = now});
   return fault;
@@ -108,9 +108,17 @@ std::optional<StreamFault> Receiver::inherited_partial(Connection& connection, C
   return take_partial(connection, now);
 }
 
+std::optional<StreamFault> Receiver::release(Connection& connection, Clock::time_point now) {
+  connection.partial_since = now;
+  if (auto fault = inherited_partial(connection, now); fault) return fault;
+  start_if_idle(connection);
+  return std::nullopt;
+}
+
 void Receiver::start_if_idle(Connection& connection) {
   const bool serving = !connection.faulted && connection.phase == Connection::Phase::kServing;
   if (!serving || connection.receiving || connection.control.unanswered()) return;
+  if (connection.held() || connection.at_end()) return;
   if (connection.control.take_retry()) read_error(connection);
   start(connection);
 }
@@ -178,7 +186,7 @@ std::optional<StreamFault> Receiver::take_data(Connection& connection, std::stri
                                                const Arrival& arrival) {
   ipc::Hand& hand = estate_.hand();
   const bool appended = Partials::has_those_of(connection, arrival.number);
-  if (!appended && Partials::octets(connection).empty()) {
+  if (!appended && !connection.held() && Partials::octets(connection).empty()) {
     // Where they lie.
     partials_.drop(connection);
     hand.partial.store(0, std::memory_order_release);
@@ -202,6 +210,7 @@ std::optional<StreamFault> Receiver::take_data(Connection& connection, std::stri
 }
 
 std::optional<StreamFault> Receiver::take_partial(Connection& connection, Clock::time_point now) {
+  if (connection.held()) return std::nullopt;
   ipc::Hand& hand = estate_.hand();
   const std::uint32_t begin = Partials::dealt_with(connection);
   const std::string_view all(connection.partial.octets, connection.partial.head->extent().octets);
@@ -230,10 +239,25 @@ std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::
     const sip::Framer::Result frame = connection.framer.next(rest);
     if (frame.outcome == sip::Framer::Outcome::kNeedMore) return std::nullopt;
     const auto end = begin + static_cast<std::uint32_t>(frame.length);
+    FanOut::Way way;
+    if (frame.outcome == sip::Framer::Outcome::kMessage) {
+      way = fan_out_.way_of(connection, rest.substr(0, frame.length));
+      if (way.kind == FanOut::Way::Kind::kNoRoom) {
+        fan_out_.hold(connection);
+        stop(connection);
+        return std::nullopt;
+      }
+      fan_out_.count(connection);
+      if (way.kind == FanOut::Way::Kind::kGive) hand.handing.store(way.handing(), std::memory_order_release);
+    }
     hand.message.store(std::uint64_t{end} << 32 | frame.length, std::memory_order_release);
     switch (frame.outcome) {
       case sip::Framer::Outcome::kMessage:
-        events_.on_message(connection, rest.substr(0, frame.length));
+        if (way.kind == FanOut::Way::Kind::kGive) {
+          fan_out_.give(way, connection, rest.substr(0, frame.length));
+        } else {
+          events_.on_message(connection, rest.substr(0, frame.length));
+        }
         break;
       case sip::Framer::Outcome::kPing:
         events_.on_ping(connection);
@@ -248,6 +272,7 @@ std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::
     }
     done(end);
     hand.message.store(0, std::memory_order_release);
+    if (way.kind == FanOut::Way::Kind::kGive) hand.handing.store(0, std::memory_order_release);
     begin = end;
   }
 }

@@ -16,6 +16,7 @@
 #include "ipc/messages.h"
 #include "ipc/shared_region.h"
 #include "worker/connection.h"
+#include "worker/fan_out.h"
 #include "worker/partial.h"
 #include "worker/ring.h"
 
@@ -47,7 +48,7 @@ class Receiver {
   // in_use: buffers that predecessors' completions lie in.
   [[nodiscard]] static Result<std::unique_ptr<Receiver>> create(Ring& ring, const ipc::Estate& estate,
                                                                 ChunkStore& chunks, ipc::WorkerStats& stats,
-                                                                StreamEvents& events,
+                                                                FanOut& fan_out, StreamEvents& events,
                                                                 const std::function<bool(unsigned buffer)>& in_use);
 
   // Arms the connection's multishot receive, unless it is armed, or something is to be answered first; it stays armed
@@ -68,13 +69,16 @@ class Receiver {
   // A handshake record has been answered: receives again, also what did not decrypt; or raises the fault that was
   // withheld for it.
   [[nodiscard]] std::optional<StreamFault> answered(Connection& connection, Clock::time_point now);
+  // What was held back goes on, and receiving with it, unless it must be held back again.
+  [[nodiscard]] std::optional<StreamFault> release(Connection& connection, Clock::time_point now);
   // For a completion whose connection is gone: its buffer goes back to the kernel.
   void discard(int result, unsigned flags);
   // Asks the kernel to end the armed receive; its last completion follows.
   void stop(Connection& connection);
 
  private:
-  Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats, StreamEvents& events);
+  Receiver(Ring& ring, const ipc::Estate& estate, ChunkStore& chunks, ipc::WorkerStats& stats, FanOut& fan_out,
+           StreamEvents& events);
   void start(Connection& connection);
   // What a completion brought.
   struct Arrival {
@@ -97,6 +101,7 @@ class Receiver {
   Partials partials_;
   Ring& ring_;
   ipc::WorkerStats& stats_;
+  FanOut& fan_out_;
   StreamEvents& events_;
   BufferRing* buffers_ = nullptr;  // the ring's
   msghdr shape_{};                 // what every receive asks for: no address, room for one record type

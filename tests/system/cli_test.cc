@@ -87,7 +87,7 @@ const nlohmann::ordered_json kStatus = nlohmann::ordered_json::parse(R"({
   "processes": [{"name": "handshake/0", "pid": 78, "restarts": 0}, {"name": "worker/0", "pid": 79, "restarts": 2}],
   "workers": [{"index": 0, "messages_received": 10, "messages_sent": 11, "records_sent": 12, "bytes_sent": 13,
                "requests": 5, "responses": 6, "replies": 7, "dropped": 8, "queue_full": 9,
-               "queued_bytes": 14}],
+               "queued_bytes": 14, "handed_over": 15}],
   "handshakes": {"accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1, "transmit_rekeyed": 2,
                  "receive_rekeyed": 3, "replaced": 1},
   "handshake_processes": [{"index": 0, "accepted": 3, "connected": 4, "failed": 5, "refused": 6, "in_progress": 1,
@@ -291,8 +291,8 @@ Handshake processes
   0               3          4       5        6            1        2        8       7        0
 
 Workers
-  worker  received  sent  records  bytes sent  requests  responses  replies  dropped  queue full  queued
-  0             10    11       12          13         5          6        7        8           9      14
+  worker  received  sent  records  bytes sent  requests  responses  replies  dropped  queue full  queued  handed over
+  0             10    11       12          13         5          6        7        8           9      14           15
 
 Trunks
   trunk    state           for  connections  wanted  OPTIONS answered

@@ -268,6 +268,33 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     return died_;
   }
 
+  // The same when the caller's connection is busy, and its messages are spread over both workers.
+  bool pass_spread_messages(unsigned point) {
+    std::vector<Caller> callers{{.stream = caller_.get(), .missing = {}}};
+    const auto is_spread = [&] {
+      const auto row = with_peer(status(), caller_->stream());
+      return row && (*row)["spread"].get<bool>();
+    };
+    died_ = false;
+    for (int crowd = 0; crowd < 50 && !is_spread(); ++crowd) {
+      for (int part = 0; part < 8; ++part) {
+        std::string octets;
+        for (int i = 0; i < 150; ++i) octets += messages(callers[0], {kSizes[0]});
+        EXPECT_TRUE(caller_->send_bytes(octets));
+        std::this_thread::sleep_for(milliseconds(5));
+      }
+      if (!all_answered(callers)) return false;
+    }
+    EXPECT_TRUE(is_spread());
+    std::string octets;
+    for (int i = 0; i < 8; ++i) octets += messages(callers[0], {kSizes[2]});
+    arm(victim(), point);
+    EXPECT_TRUE(caller_->send_bytes(octets));
+    (void)all_answered(callers);
+    expect_repaired();
+    return died_;
+  }
+
   // The same with connections that come, say something, and go.
   bool pass_connections(unsigned point) {
     arm(victim(), point);
@@ -355,6 +382,23 @@ TEST_P(CrashPoints, OfTheMessagePath) {
 
 TEST_P(CrashPoints, OfConnectionsThatComeAndGo) {
   die_at_each([this](unsigned point) { return pass_connections(point); });
+}
+
+// How many stores there are differs: which messages go to which worker is by chance.
+TEST_P(CrashPoints, OfMessagesThatAreSpread) {
+  constexpr unsigned kPoints = 120;
+  ASSERT_NO_FATAL_FAILURE(begin());
+  const unsigned step = std::max(1U, scale() / 2);
+  unsigned deaths = 0;
+  for (unsigned point = 1 + static_cast<unsigned>(std::random_device{}()) % step; point <= kPoints; point += step) {
+    if (pass_spread_messages(point)) ++deaths;
+    if (HasFailure()) FAIL() << "at point " << point;
+    if (in_quarantine() >= kMostInQuarantine) {
+      ASSERT_NO_FATAL_FAILURE(begin());
+    }
+  }
+  fmt::print("{} deaths\n", deaths);
+  EXPECT_GT(deaths, kPoints / step / 3);
 }
 
 // The gate is held for our KeyUpdate, and the home worker passes the peer's on.
