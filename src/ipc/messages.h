@@ -10,8 +10,8 @@
 //   any child  -> supervisor     Hello, Up
 //   handshake  -> supervisor     Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
 //   supervisor -> handshake      Admitted, Refused, Gone, Drain, PostHandshake +fd, InstallTransmit +fd, Renew, Reload
-//   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume
-//   worker     -> supervisor     Held, Fault, Released, HandshakeOctets, ControlSent
+//   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume, Move
+//   worker     -> supervisor     Held, Fault, Released, HandshakeOctets, ControlSent, Moved
 //
 // The life of a connection: Established +fd -> the supervisor claims a slot of the connection table, keeps a duplicate,
 // answers Admitted -> Offer +fd to every worker -> Held from every worker -> the slot is open, Start to its home
@@ -78,6 +78,8 @@ enum class Kind : std::uint16_t {
   kServe,
   kUp,
   kYield,
+  kMove,
+  kMoved,
 };
 
 struct Header {
@@ -263,6 +265,25 @@ struct Start {
   ConnectionId connection;
   // Handshake records that a predecessor has passed on: nothing is received before as many Resumes.
   std::uint16_t unanswered = 0;
+};
+
+// supervisor -> home worker: another worker is to receive from the connection. This one stops receiving, deals with
+// what has come, waits until what came of that has been sent, and says Moved; then the other one gets Start.
+struct Move {
+  static constexpr Kind kKind = Kind::kMove;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+};
+
+// home worker -> supervisor.
+struct Moved {
+  static constexpr Kind kKind = Kind::kMoved;
+  static constexpr unsigned kDescriptors = 0;
+  ConnectionId connection;
+  enum class Outcome : std::uint8_t {
+    kMoved,  // nothing of what was received is left here
+    kKept,   // it goes on receiving: part of a message had come, or sending took long
+  } outcome = Outcome::kMoved;
 };
 
 // supervisor -> worker: every connection there was has been offered, and those whose home it is have been started. From

@@ -26,7 +26,7 @@ ipc::AcceptList accepted_from(ipc::Role role) {
     return {Kind::kHello,  Kind::kEstablished, Kind::kResolved, Kind::kIdle,     Kind::kSendControl,
             Kind::kResume, Kind::kFault,       Kind::kRetire,   Kind::kReloaded, Kind::kUp};
   return {Kind::kHello,           Kind::kHeld,        Kind::kFault, Kind::kReleased,
-          Kind::kHandshakeOctets, Kind::kControlSent, Kind::kUp};
+          Kind::kHandshakeOctets, Kind::kControlSent, Kind::kUp,    Kind::kMoved};
 }
 
 // In the child, between fork and exec: async-signal-safe calls only.

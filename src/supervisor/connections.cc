@@ -49,16 +49,6 @@ void Connections::set_home(ConnectionId id, ipc::SlotState state, WorkerIndex ho
   set_state(id, state, home);
 }
 
-WorkerIndex Connections::least_loaded() const {
-  WorkerIndex best;
-  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
-    if (!workers_[worker].ready) continue;
-    if (!best.valid() || workers_[worker].homes < workers_[best.value].homes)
-      best = WorkerIndex{static_cast<std::uint8_t>(worker)};
-  }
-  return best;
-}
-
 bool Connections::refuse(HandshakeIndex process, const ipc::Established& message) {
   using Why = ipc::Refused::Why;
   const auto say = [&](Why why) {
@@ -273,6 +263,8 @@ void Connections::worker_ended(WorkerIndex worker, Left left) {
   state.offers_in_flight = 0;
   state.first_offers = 0;
   state.offers_waiting.clear();
+  // Its successor is the home of what it was to yield.
+  if (move_.connection.valid() && home_of(move_.connection) == worker) move_.connection = {};
   const ipc::WorkerMask mask = ipc::mask_of(worker);
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     Record& record = records_[slot];

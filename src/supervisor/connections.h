@@ -3,7 +3,8 @@
 // workers that come later, and what a handshake process has not answered for its successor.
 //
 // Its parts: connections.cc (offer, open, deaths), connections_closing.cc (closing, retiring), connections_records.cc
-// (handshake records and new keys), connections_keys.cc (key limits), connections_handover.cc (upgrades).
+// (handshake records and new keys), connections_keys.cc (key limits), connections_handover.cc (upgrades),
+// connections_homes.cc (who receives from which).
 #pragma once
 
 #include <bitset>
@@ -41,6 +42,7 @@ class ChildMail {
   virtual void to_worker(WorkerIndex worker, const ipc::Close& close) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::SendControl& control) = 0;
   virtual void to_worker(WorkerIndex worker, const ipc::Resume& resume) = 0;
+  virtual void to_worker(WorkerIndex worker, const ipc::Move& move) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Refused& refused) = 0;
   virtual void to_handshake(HandshakeIndex process, const ipc::Gone& gone) = 0;
@@ -95,6 +97,7 @@ class Connections {
   [[nodiscard]] bool released(WorkerIndex worker, ConnectionId id);
   [[nodiscard]] bool handshake_octets(WorkerIndex worker, const ipc::HandshakeOctets& message);
   [[nodiscard]] bool control_sent(WorkerIndex worker, const ipc::ControlSent& message);
+  [[nodiscard]] bool moved(WorkerIndex worker, const ipc::Moved& message);
 
   // A worker has been set up: it is offered every connection there is, goes on with those whose home it is, and serves.
   void worker_ready(WorkerIndex worker);
@@ -108,8 +111,9 @@ class Connections {
   // is, for the log.
   [[nodiscard]] std::string blame(ConnectionId id);
 
-  // Now and then: has keys renewed that have done their limits.key_records, and closes retired connections that have
-  // become quiet. kLookAgain is how often; kLookSoon where limits are low, or it did not get through all of them.
+  // Now and then: has keys renewed that have done their limits.key_records, closes retired connections that have
+  // become quiet, and moves a connection from a worker that has far more to do than another. kLookAgain is how often;
+  // kLookSoon where limits are low, or it did not get through all of them.
   static constexpr std::chrono::milliseconds kLookAgain{1000};
   static constexpr std::chrono::milliseconds kLookSoon{100};
   void look(Clock::time_point now);
@@ -120,7 +124,7 @@ class Connections {
   [[nodiscard]] std::size_t count() const { return in_use_; }
   [[nodiscard]] ConnectionView view(SlotIndex slot) const;
 
-  // The home of the next connection: the worker that receives from the fewest.
+  // The home of the next connection: the worker with the least to do.
   [[nodiscard]] WorkerIndex least_loaded() const;
 
  private:
@@ -132,6 +136,8 @@ class Connections {
     unsigned offers_in_flight = 0;  // sent and not Held
     std::size_t first_offers = 0;   // of what there was when it was set up: not Held yet
     bool serving = false;           // it has been told Serve
+    std::uint64_t handled = 0;      // messages, when that was looked at last
+    double rate = 0;                // messages a second, between the last two looks
     std::deque<ConnectionId> offers_waiting;
   };
 
@@ -180,6 +186,24 @@ class Connections {
   [[nodiscard]] bool look_at_key(ConnectionId id, Record& record, ipc::Renew::Which which, std::uint64_t records,
                                  Clock::time_point now);
 
+  // Moves of connections to another home; one at a time.
+  struct Counted {
+    ConnectionId connection;
+    std::uint64_t records = 0;
+  };
+  struct Move {
+    ConnectionId connection;  // that has been asked for; not valid: none
+    WorkerIndex to;
+    Clock::time_point not_before{};
+    WorkerIndex from;             // has far more to do than another
+    std::vector<Counted> counts;  // what its connections had received then
+  };
+  void look_at_homes(Clock::time_point now);
+  void plan_move(Clock::time_point now);
+  [[nodiscard]] bool may_move(ConnectionId id);
+  void begin_move(Clock::time_point now, WorkerIndex from, WorkerIndex to, double more,
+                  const std::vector<Counted>& before);
+
   const config::Config& config_;
   const ipc::SharedRegion& region_;
   ChildMail& mail_;
@@ -200,6 +224,8 @@ class Connections {
   SpareMemory spare_;
   std::bitset<kMostHandshakeIndices> handshakes_ready_;
   std::size_t in_use_ = 0;
+  Clock::time_point measured_at_{};
+  Move move_;
   std::uint32_t look_at_ = 0;  // the slot to begin the next look with
 };
 

@@ -81,6 +81,8 @@ void Connections::save(StateWriter& state) const {
     state.put(each.socket, StateWriter::What::kOfPeer);
     state.put(each.until);
   }
+  state.put(move_.connection);
+  state.put(move_.to);
   state.put(handshakes_ready_.to_ulong());
 }
 
@@ -124,6 +126,8 @@ void Connections::restore(StateReader& state) {
     Fd socket = state.descriptor(StateWriter::What::kOfPeer);
     lingering_.push_back({.socket = std::move(socket), .until = state.get<Clock::time_point>()});
   }
+  state.get(move_.connection);
+  state.get(move_.to);
   handshakes_ready_ = decltype(handshakes_ready_)(state.get<unsigned long>());
 }
 

@@ -30,6 +30,7 @@ void Connections::look(Clock::time_point now) {
   if (look_at_ == records_.size()) look_at_ = 0;
   look_at_retired(now);
   look_at_lingering(now);
+  look_at_homes(now);
   spare_.look();
 }
 

@@ -150,6 +150,7 @@ class Process final : private ChildMail {
   void to_worker(WorkerIndex worker, const ipc::Close& close) override;
   void to_worker(WorkerIndex worker, const ipc::SendControl& control) override;
   void to_worker(WorkerIndex worker, const ipc::Resume& resume) override;
+  void to_worker(WorkerIndex worker, const ipc::Move& move) override;
   void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) override;
   void to_handshake(HandshakeIndex process, const ipc::Refused& refused) override;
   void to_handshake(HandshakeIndex process, const ipc::Gone& gone) override;

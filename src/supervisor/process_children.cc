@@ -159,6 +159,9 @@ Status Process::on_worker_packet(WorkerIndex worker, const ipc::Packet& packet) 
       if (!connections_.control_sent(worker, packet.as<ipc::ControlSent>()))
         return fail("ControlSent without a SendControl");
       return {};
+    case ipc::Kind::kMoved:
+      if (!connections_.moved(worker, packet.as<ipc::Moved>())) return fail("Moved without a Move");
+      return {};
     default:
       return fail("message kind {}", static_cast<unsigned>(packet.kind()));
   }
@@ -315,6 +318,7 @@ void Process::to_worker(WorkerIndex worker, const ipc::Serve& serve) { tell(chil
 void Process::to_worker(WorkerIndex worker, const ipc::Close& close) { tell(child_of(worker), close); }
 void Process::to_worker(WorkerIndex worker, const ipc::SendControl& control) { tell(child_of(worker), control); }
 void Process::to_worker(WorkerIndex worker, const ipc::Resume& resume) { tell(child_of(worker), resume); }
+void Process::to_worker(WorkerIndex worker, const ipc::Move& move) { tell(child_of(worker), move); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) { tell(child_of(process), admitted); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Refused& refused) { tell(child_of(process), refused); }
 void Process::to_handshake(HandshakeIndex process, const ipc::Gone& gone) { tell(child_of(process), gone); }

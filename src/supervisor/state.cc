@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kHead = "ktrunk state\n";
 // Of the fields and their order; to be raised with every change.
-constexpr unsigned kVersion = 1;
+constexpr unsigned kVersion = 2;
 
 }  // namespace
 

@@ -78,6 +78,8 @@ struct Connection {
   [[nodiscard]] bool head_in_flight() const { return sending == Sending::kInFlight; }
   // What has been received waits, and no more is received.
   [[nodiscard]] bool held() const { return spread != nullptr && spread->held; }
+  // Another worker is to receive from it.
+  [[nodiscard]] bool moving() const { return spread != nullptr && spread->mode == Spread::Mode::kMoving; }
   // Its stream has ended; that is told when what came before has been handled.
   [[nodiscard]] bool at_end() const { return spread != nullptr && spread->end.has_value(); }
   [[nodiscard]] bool accepts_messages() const { return phase == Phase::kServing && slot->open_for(id); }

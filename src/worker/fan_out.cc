@@ -177,6 +177,35 @@ FanOut::Change FanOut::go_on(Connection& connection) {
   return Change::kOver;
 }
 
+bool FanOut::begin_moving(Connection& connection) {
+  if (connection.spread == nullptr) connection.spread = std::make_unique<Spread>();
+  Spread& spread = *connection.spread;
+  if (spread.mode != Spread::Mode::kHome || spread.held || spread.end) return false;
+  set_mode(connection, Spread::Mode::kMoving);
+  spread.mark = 0;
+  std::erase(busy_, &connection);
+  wait_for(connection);
+  return true;
+}
+
+// Step by step: the kernel has stopped receiving; no part of a message is here; all that came of it has been sent.
+FanOut::Move FanOut::go_on_moving(Connection& connection) {
+  Spread& spread = *connection.spread;
+  const bool received = !connection.receiving && !connection.control.unanswered();
+  const bool whole = !connection.partial.valid() && !connection.pong_awaited;
+  if (received && whole && spread.mark == 0) spread.mark = chunks_.newest() + 1;
+  if (received && whole && chunks_.gone(spread.mark - 1)) {
+    forget(connection);
+    connection.heat = {};
+    return Move::kDone;
+  }
+  const bool in_time = now_ - spread.since <= kChangeLimit;
+  if (in_time && (!received || whole)) return Move::kUnderWay;
+  std::erase(waiting_, &connection);
+  set_mode(connection, Spread::Mode::kHome);
+  return Move::kGivenUp;
+}
+
 void FanOut::take_over(Connection& connection) {
   if (connection.slot->spread.load(std::memory_order_acquire) == 0 || !enabled_) return;
   connection.spread = std::make_unique<Spread>();

@@ -79,6 +79,10 @@ class FanOut {
   void begin_cooling(Connection& connection);
   enum class Change : std::uint8_t { kUnderWay, kOver };  // kOver: made, or given up
   [[nodiscard]] Change go_on(Connection& connection);
+  // The connection is to be received from elsewhere. False: not now, it is spread or being so.
+  [[nodiscard]] bool begin_moving(Connection& connection);
+  enum class Move : std::uint8_t { kUnderWay, kDone, kGivenUp };
+  [[nodiscard]] Move go_on_moving(Connection& connection);
   // A predecessor had spread it.
   void take_over(Connection& connection);
   // Its messages are handled here from now on, whatever is under way.

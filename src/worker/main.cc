@@ -35,9 +35,9 @@ Result<Endowment> take_endowment(ipc::Child& child) {
 
 Status run() {
   auto child = ipc::Child::start(
-      ipc::Role::kWorker,
-      {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe,
-       ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume, ipc::Kind::kYield, ipc::Kind::kDrain});
+      ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart,
+                           ipc::Kind::kServe, ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume,
+                           ipc::Kind::kYield, ipc::Kind::kDrain, ipc::Kind::kMove});
   if (!child) return std::unexpected(child.error());
   auto endowment = take_endowment(*child);
   if (!endowment) return std::unexpected(endowment.error());

@@ -204,6 +204,9 @@ Status Process::on_packet(ipc::Packet& packet) {
     case ipc::Kind::kDrain:
       handler_.drain();
       return {};
+    case ipc::Kind::kMove:
+      on_move(packet.as<ipc::Move>());
+      return {};
     case ipc::Kind::kStop:
       stopping_ = true;
       return {};

@@ -70,6 +70,8 @@ class Process final : private StreamEvents {
   void on_close(const ipc::Close& close);
   [[nodiscard]] Status on_send_control(const ipc::SendControl& order);
   void on_resume(const ipc::Resume& resume);
+  void on_move(const ipc::Move& move);  // process_move.cc
+  void go_on_moving(Connection& connection);
   template <ipc::Body T>
   void tell(const T& body) {
     if (auto status = channel_.send(body); !status) channel_status_ = status;

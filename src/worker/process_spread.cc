@@ -35,6 +35,7 @@ void Process::tend_spread() {
 }
 
 void Process::go_on_with(Connection& connection) {
+  if (connection.spread->mode == Spread::Mode::kMoving) return go_on_moving(connection);
   if (connection.spread->held) {
     if (fan_out_.go_on(connection) == FanOut::Change::kUnderWay) return;
     fan_out_.release(connection);

@@ -118,7 +118,7 @@ std::optional<StreamFault> Receiver::release(Connection& connection, Clock::time
 void Receiver::start_if_idle(Connection& connection) {
   const bool serving = !connection.faulted && connection.phase == Connection::Phase::kServing;
   if (!serving || connection.receiving || connection.control.unanswered()) return;
-  if (connection.held() || connection.at_end()) return;
+  if (connection.held() || connection.at_end() || connection.moving()) return;
   if (connection.control.take_retry()) read_error(connection);
   start(connection);
 }

@@ -16,12 +16,14 @@ struct Spread {
     kHome,     // messages are handled here
     kHeating,  // the same, but nothing is handled until what was handled before has been sent
     kSpread,   // messages go to the worker that their Call-ID says
+    kMoving,   // another worker is to receive from it: no more is received
     kCooling,  // the same, but nothing is handled until what was handed over before has been handled and sent
   };
   Mode mode = Mode::kHome;
-  bool held = false;           // what arrives is kept, and no more is received, until the others have room
-  Clock::time_point since{};   // of the mode
-  std::uint64_t mark = 0;      // ChunkStore::newest() at the beginning of kHeating
+  bool held = false;          // what arrives is kept, and no more is received, until the others have room
+  Clock::time_point since{};  // of the mode
+  // ChunkStore::newest() at the beginning of kHeating; in kMoving when the last had been received, + 1.
+  std::uint64_t mark = 0;
   std::uint32_t messages = 0;  // kSpread: since the last tick
   unsigned quiet_ticks = 0;
   // The stream has come to its end, which is told when what was handed over of it has been handled: when each worker

@@ -41,6 +41,10 @@ class Notebook final : public ChildMail {
   void to_worker(WorkerIndex worker, const ipc::Resume& resume) override {
     notes.push_back(fmt::format("resume w{} {}", worker.value, static_cast<int>(resume.what)));
   }
+  void to_worker(WorkerIndex worker, const ipc::Move& move) override {
+    moves.push_back(move.connection);
+    notes.push_back(fmt::format("move w{}", worker.value));
+  }
   void to_handshake(HandshakeIndex process, const ipc::Admitted& admitted) override {
     last = admitted.connection;
     note(process, "admitted");
@@ -76,6 +80,7 @@ class Notebook final : public ChildMail {
     ConnectionId connection;
   };
   std::vector<Offered> offers;
+  std::vector<ConnectionId> moves;
   Notes notes;
   ConnectionId last;
   ipc::WorkerMask rung = 0;

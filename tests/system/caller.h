@@ -25,10 +25,11 @@ inline unsigned scale() {
 // Requests on one connection, as fast as they are answered and with several under way; which came back.
 class Caller {
  public:
-  Caller(std::unique_ptr<ByteStream> stream, unsigned number, std::string host = "tls.test")
+  Caller(std::unique_ptr<ByteStream> stream, unsigned number, std::string host = "tls.test", unsigned longest = 30'000)
       : stream_(std::move(stream)),
         number_(number),
         host_(std::move(host)),
+        longest_(longest),
         thread_([this](const std::stop_token& stop) { run(stop); }) {}
   // No more requests; waits for answers to those under way.
   void finish() {
@@ -51,7 +52,7 @@ class Caller {
       // What is lost is not waited for.
       while (!stop.stop_requested() && missing.size() < kUnderWay + lost_) {
         const std::string id = fmt::format("caller{}-{}", number_, next++);
-        std::string body(random() % 4 == 0 ? random() % 30'000 : random() % 700, 'x');
+        std::string body(random() % 4 == 0 ? random() % longest_ : random() % 700, 'x');
         SipMessage request =
             make_request({.method = "MESSAGE", .uri = fmt::format("sip:bob@{}", host_), .call_id = id, .body = body});
         if (!stream_.send(request)) return fail("it cannot be sent on");
@@ -79,6 +80,7 @@ class Caller {
   SipStream stream_;
   unsigned number_;
   std::string host_;
+  unsigned longest_;
   std::map<std::string, std::string> bodies_;
   std::size_t lost_ = 0;
   std::jthread thread_;

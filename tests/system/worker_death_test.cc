@@ -80,5 +80,81 @@ TEST_F(WorkerDeath, LosesNothingButWhatWasInHand) {
   if (HasFailure()) fmt::print("{}\n", daemon_->log());
 }
 
+// Connections that one worker receives from have all the traffic.
+class SkewedLoad : public WorkerDeath {
+ protected:
+  void begin_skewed(unsigned longest) {
+    ASSERT_NO_FATAL_FAILURE(begin());
+    pbx_ = std::make_unique<Echo>(*pbx_tls_);
+    const Json home_of_pbx = of_trunk(status(), "pbx-tls").at(0)["home_worker"];
+    std::map<unsigned, std::vector<std::unique_ptr<TlsStream>>> by_home;
+    for (unsigned i = 0; i < 4 * kWorkers; ++i) {
+      auto stream = call_in();
+      ASSERT_NE(stream, nullptr);
+      std::optional<Json> connection;
+      ASSERT_TRUE(eventually([&] { return (connection = with_peer(status(), *stream)).has_value(); }, kLong));
+      by_home[(*connection)["home_worker"].get<unsigned>()].push_back(std::move(stream));
+    }
+    const auto chosen = std::ranges::find_if(
+        by_home, [&](const auto& each) { return Json(each.first) != home_of_pbx && each.second.size() >= 3; });
+    ASSERT_NE(chosen, by_home.end());
+    for (auto& stream : chosen->second) {
+      peers_.push_back(stream->local().text());
+      callers_.push_back(
+          std::make_unique<Caller>(std::move(stream), static_cast<unsigned>(callers_.size()), "tls.test", longest));
+    }
+    for (auto& [home, streams] : by_home) std::ranges::move(streams, std::back_inserter(idle_));
+  }
+  [[nodiscard]] std::set<int> homes() const {
+    std::set<int> all;
+    for (const Json& connection : of_trunk(status(), "carrier")) {
+      if (std::ranges::find(peers_, connection["peer"].get<std::string>()) != peers_.end())
+        all.insert(connection["home_worker"].get<int>());
+    }
+    return all;
+  }
+  // Every message has been answered, or is in quarantine.
+  void finish() {
+    std::size_t answered = 0;
+    std::size_t missing = 0;
+    for (const auto& caller : callers_) caller->finish();
+    const auto kept = quarantined();
+    for (const auto& caller : callers_) {
+      EXPECT_EQ(caller->problem, "");
+      answered += caller->answered;
+      missing += caller->missing.size();
+      for (const std::string& id : caller->missing) {
+        EXPECT_TRUE(std::ranges::any_of(
+            kept, [&](const std::string& message) { return message.find(id + "\r") != std::string::npos; }))
+            << id << " is lost";
+      }
+    }
+    fmt::print("{} messages answered, {} not; {} homes\n", answered, missing, homes().size());
+    if (HasFailure()) fmt::print("{}\n", daemon_->log());
+  }
+  std::unique_ptr<Echo> pbx_;
+  std::vector<std::string> peers_;
+  std::vector<std::unique_ptr<Caller>> callers_;
+  std::vector<std::unique_ptr<TlsStream>> idle_;
+};
+
+TEST_F(SkewedLoad, BecomesSpread) {
+  ASSERT_NO_FATAL_FAILURE(begin_skewed(700));
+  EXPECT_TRUE(eventually([&] { return homes().size() > 1; }, kLong)) << status().dump(2);
+  finish();
+  for (const auto& caller : callers_) EXPECT_EQ(caller->missing.size(), 0U);
+}
+
+TEST_F(SkewedLoad, MovesWhileWorkersDie) {
+  ASSERT_NO_FATAL_FAILURE(begin_skewed(30'000));
+  std::mt19937 random(std::random_device{}());
+  const unsigned kills = std::max(6U, 60 / scale());
+  for (unsigned killed = 0; killed < kills;) {
+    std::this_thread::sleep_for(milliseconds(random() % 1000));
+    if (kill_one(random)) ++killed;
+  }
+  finish();
+}
+
 }  // namespace
 }  // namespace ktrunk::test

@@ -36,9 +36,9 @@ int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd
   for (std::size_t i = 0; i < bells.size(); ++i) endowment.doorbells[i] = std::move(bells[i]);
   log::init("worker/0", log::Format::kText, spdlog::level::warn);
   auto process = worker::Process::create(
-      std::move(endowment),
-      ipc::Channel(std::move(channel), {ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe, ipc::Kind::kClose,
-                                        ipc::Kind::kSendControl, ipc::Kind::kResume, ipc::Kind::kStop}));
+      std::move(endowment), ipc::Channel(std::move(channel), {ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe,
+                                                              ipc::Kind::kClose, ipc::Kind::kSendControl,
+                                                              ipc::Kind::kResume, ipc::Kind::kMove, ipc::Kind::kStop}));
   if (!process) return 10;
   if (!(*process)->confine()) return 11;
   return (*process)->run() ? 0 : 12;
@@ -127,7 +127,7 @@ WorkerOnBench::WorkerOnBench(config::Limits limits, config::Config config)
   }
   EXPECT_GT(pid_, 0);
   channel_ = ipc::Channel(std::move(ours), {ipc::Kind::kHeld, ipc::Kind::kFault, ipc::Kind::kReleased,
-                                            ipc::Kind::kHandshakeOctets, ipc::Kind::kControlSent});
+                                            ipc::Kind::kHandshakeOctets, ipc::Kind::kControlSent, ipc::Kind::kMoved});
 }
 
 WorkerOnBench::~WorkerOnBench() {
