@@ -81,7 +81,7 @@ std::optional<SipMessage> Uas::answer(const SipMessage& message) {
   return response;
 }
 
-void InteropTest::start(const std::string& tables, const std::string& ktrunk_lines) {
+void InteropTest::start(const std::string& tables, const std::string& ktrunk_lines, unsigned workers) {
   const Certificates& files = certificates();
   auto daemon =
       Daemon::start({.config = fmt::format(R"(
@@ -124,6 +124,7 @@ listen = "edge-tls"
 )",
                                            edge_tls_.text(), edge_bare_.text(), edge_tcp_.text(), edge_udp_.text(),
                                            files.edge.certificate, files.edge.key, files.ca.file(), tables),
+                     .workers = workers,
                      .ktrunk_lines = ktrunk_lines,
                      .env = {},
                      .timeout = kLong});

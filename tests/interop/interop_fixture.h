@@ -66,7 +66,10 @@ class InteropTest : public testing::Test {
  protected:
   // Fatal failure when ktrunkd does not come up with every trunk connected. Tables: further trunks, and the routes;
   // ktrunk_lines: more of [ktrunk].
-  void start(const std::string& tables = "", const std::string& ktrunk_lines = "");
+  void start(const std::string& tables = "", const std::string& ktrunk_lines = "", unsigned workers = 2);
+  // Of two workers, one may overtake the other with the datagram that came after. SIP allows for that; SIPp's
+  // scenarios and what they make of retransmissions do not.
+  static constexpr unsigned kInOrder = 1;
   // A trunk "pbx" over TLS to this address, which gets every request that has no other route.
   [[nodiscard]] static std::string pbx_at(const Address& address);
   void TearDown() override;

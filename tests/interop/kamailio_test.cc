@@ -114,6 +114,20 @@ TEST_F(KamailioProgram, AnswersOptionsThatGoThroughUs) {
   EXPECT_TRUE(record_layer_fits(found[0]));
 }
 
+TEST_F(KamailioProgram, AnswersSipsakThroughUs) {
+  KTRUNK_REQUIRE(missing());
+  KTRUNK_REQUIRE(missing_program("sipsak", "sipsak"));
+  ASSERT_NO_FATAL_FAILURE(start_kamailio());
+  ASSERT_NO_FATAL_FAILURE(start(tables()));
+  for (const auto& [transport, edge] : {std::pair("tcp", edge_tcp_), std::pair("udp", edge_udp_)}) {
+    const auto sipsak =
+        Conversation::start({"sipsak", "-vvv", "-E", transport, "-p", edge.text(), "-s", "sip:anyone@pbx.test"});
+    ASSERT_NE(sipsak, nullptr);
+    EXPECT_TRUE(sipsak->ends_with(0)) << kamailio_->output();
+    EXPECT_TRUE(sipsak->heard("200 Kamailio")) << sipsak->output();
+  }
+}
+
 class KamailioCalls : public KamailioProgram, public testing::WithParamInterface<const char*> {};
 
 TEST_P(KamailioCalls, GoThroughUsToItAndBackThroughUs) {
@@ -125,7 +139,7 @@ TEST_P(KamailioCalls, GoThroughUsToItAndBackThroughUs) {
   const auto callee =
       SippEnd::callee({.path = *path, .flow = flow, .transport = SippTransport::kUdp, .files = {}, .at = callee_});
   ASSERT_NE(callee, nullptr);
-  ASSERT_NO_FATAL_FAILURE(start(tables()));
+  ASSERT_NO_FATAL_FAILURE(start(tables(), "", kInOrder));
   const auto caller =
       SippEnd::caller({.path = *path, .flow = flow, .files = certificates().carrier, .at = free_address()}, edge_tls_);
   ASSERT_NE(caller, nullptr);
