@@ -47,7 +47,9 @@ struct Memory {
 Memory measure(const Json& status) {
   Memory memory;
   const auto look = [&](const std::string& name, int pid) {
-    memory.pss[name] = proc_value(fmt::format("/proc/{}/smaps_rollup", pid), "Pss:");
+    // Not the files' pages: a process's part of those grows when other users of the same library end.
+    const std::string file = fmt::format("/proc/{}/smaps_rollup", pid);
+    memory.pss[name] = proc_value(file, "Pss_Anon:") + proc_value(file, "Pss_Shmem:");
   };
   look("supervisor", status["pid"].get<int>());
   for (const Json& process : status["processes"]) look(process["name"], process["pid"].get<int>());
