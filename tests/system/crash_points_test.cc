@@ -275,7 +275,7 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
       const auto row = with_peer(status(), caller_->stream());
       return row && (*row)["spread"].get<bool>();
     };
-    died_ = false;
+    arm(0, 0);  // nobody yet
     for (int crowd = 0; crowd < 50 && !is_spread(); ++crowd) {
       for (int part = 0; part < 8; ++part) {
         std::string octets;
