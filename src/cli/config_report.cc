@@ -150,7 +150,8 @@ std::string trunk_text(const Trunk& trunk, const Config& config) {
     std::vector<std::string> targets;
     for (const Target& target : trunk.targets) targets.push_back(target_text(target));
     text = fmt::format("to {}", fmt::join(targets, ", else "));
-    if (trunk.targets.front().transport != Transport::kUdp)
+    if (trunk.large_requests == config::LargeRequests::kTcp) text += "; requests too large for a datagram by tcp";
+    if (!config::connection_targets(trunk).empty())
       text += fmt::format("; {} connection{}", trunk.connections, trunk.connections == 1 ? "" : "s");
   }
   const bool tls = trunk.targets.empty() || std::ranges::any_of(trunk.targets, [](const Target& target) {

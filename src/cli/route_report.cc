@@ -106,6 +106,14 @@ class Reporter {
     }
     proxy_.forward_request(message_, source_, destination, edits_, way.route);
     if (edits_.failed()) return (*this)(sip::Reply{500, "Message Needs Too Many Changes", {}});
+    if (destination.transport == config::Transport::kUdp &&
+        config_.trunks[destination.trunk.value].large_requests == config::LargeRequests::kTcp &&
+        edits_.size(message_.bytes()) > sip::kMostDatagramRequestBytes) {
+      to += "too large for a datagram: by tcp, if there is a connection\n";
+      sip::Flow carrier = destination;
+      carrier.transport = config::Transport::kTcp;
+      proxy_.forward_request(message_, source_, destination, edits_, way.route, std::nullopt, &carrier);
+    }
     RouteReport report{.what = RouteReport::What::kForwarded, .summary = to, .octets = {}};
     report.octets.resize(edits_.size(message_.bytes()));
     edits_.write(message_.bytes(), report.octets.data());

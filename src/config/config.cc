@@ -33,6 +33,18 @@ void read_tables(Draft& draft, TableReader& root) {
 
 }  // namespace
 
+bool is_datagram(const Trunk& trunk) {
+  return !trunk.targets.empty() && trunk.targets.front().transport == Transport::kUdp;
+}
+
+std::vector<Target> connection_targets(const Trunk& trunk) {
+  if (!is_datagram(trunk)) return trunk.targets;
+  if (trunk.large_requests == LargeRequests::kUdp) return {};
+  std::vector<Target> targets = trunk.targets;
+  for (Target& target : targets) target.transport = Transport::kTcp;
+  return targets;
+}
+
 Result<Config> parse(std::string_view text, std::string_view path) {
   if (text.size() > kMaxTextBytes)
     return fail("{}: {} bytes long; expected at most {}", path, text.size(), kMaxTextBytes);

@@ -102,6 +102,12 @@ struct Listener {
   unsigned tickets = 2;  // TLS 1.3 session tickets sent after a handshake; 0: no resumption at all
 };
 
+// How requests go to udp targets that are too large for a datagram (RFC 3261 18.1.1).
+enum class LargeRequests : std::uint8_t {
+  kUdp,  // in fragments
+  kTcp,  // over a TCP connection to the same target, which is kept up; in fragments while it is not
+};
+
 struct Target {
   Transport transport = Transport::kTls;
   std::string host;        // name or literal address, without brackets
@@ -114,7 +120,8 @@ struct Trunk {
   Tls tls;
   std::string verify_name;   // the name the peer's certificate must carry; default: the target's host
   unsigned connections = 1;  // connections kept up to a stream target
-  ListenerId listener;       // whose address stands in Via towards the trunk, and whose socket sends UDP
+  LargeRequests large_requests = LargeRequests::kUdp;  // of a trunk with udp targets
+  ListenerId listener;  // whose address stands in Via towards the trunk, and whose socket sends UDP
   std::chrono::milliseconds options_interval{0};  // between OPTIONS that we send it; 0: none
   std::chrono::milliseconds options_timeout{5'000};
   unsigned options_failures = 3;               // unanswered in a row: it is down
@@ -200,6 +207,13 @@ struct Config {
   std::vector<Route> routes;
   std::vector<FileReference> files;  // every file that the tables above name, in the order of the text
 };
+
+// Targets are udp ones all together, or none is.
+[[nodiscard]] bool is_datagram(const Trunk& trunk);
+
+// Where the trunk's connections go, in order: its targets, or for large requests to udp targets those by TCP. Empty:
+// none is made.
+[[nodiscard]] std::vector<Target> connection_targets(const Trunk& trunk);
 
 // Parses and checks TOML text. The path is for messages and for relative file names (make it absolute where the working
 // directory may differ between processes). Errors read

@@ -108,7 +108,7 @@ void read_watch(TableReader& reader, Trunk& trunk, bool datagrams) {
       reader.duration("options_timeout", {milliseconds(500), std::chrono::minutes(1)}, trunk.options_timeout);
   trunk.options_failures = reader.number("options_failures", {1, 100}, trunk.options_failures);
   trunk.keepalive = optional_duration("keepalive", milliseconds(1000), trunk.keepalive);
-  if (datagrams && trunk.keepalive.count() != 0)
+  if (datagrams && trunk.keepalive.count() != 0 && trunk.large_requests == LargeRequests::kUdp)
     reader.problem("keepalive", "the targets are udp ones, which have no connections; expected options_interval");
   trunk.failback = optional_duration("failback", milliseconds(1000), trunk.failback);
   trunk.max_requests_per_second =
@@ -242,6 +242,10 @@ Trunk read_trunk(TableReader& reader, Config& config) {
     reader.missing("verify_name",
                    "the name in the peer's certificate, since there are no targets and the peer is known by it alone");
   trunk.connections = reader.number("connections", {1, kMaxTrunkConnections}, trunk.connections);
+  trunk.large_requests = reader.choice("large_requests", {{"udp", LargeRequests::kUdp}, {"tcp", LargeRequests::kTcp}},
+                                       trunk.large_requests);
+  if (!datagrams && reader.has("large_requests"))
+    reader.problem("large_requests", "no target is a \"udp:\" one; connections carry requests of any size");
   read_watch(reader, trunk, datagrams);
   (void)reader.text("listen");  // resolved by check_references()
   reader.finish();

@@ -13,6 +13,7 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
     : settings_(settings),
       resolver_(resolver),
       trunk_(trunk),
+      targets_(config::connection_targets(this->trunk())),
       contexts_(contexts),
       timing_(timing),
       connected_(std::move(connected)) {
@@ -23,7 +24,7 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
     if (i < living.size()) {
       place.up.id = living[i];
       place.up_since = Clock::now();
-      place.up_target = this->trunk().targets.size() - 1;  // not known: it may be the last one
+      place.up_target = targets_.size() - 1;  // not known: it may be the last one
       await_failback(place);
     }
   }
@@ -34,13 +35,11 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
 
 // Without its context a trunk is down: trying its other targets in plain TCP would be a surprise.
 bool Connector::usable() const {
-  return contexts_.trunk(trunk_) != nullptr || std::ranges::find(trunk().targets, config::Transport::kTls,
-                                                                 &config::Target::transport) == trunk().targets.end();
+  return contexts_.trunk(trunk_) != nullptr ||
+         std::ranges::find(targets_, config::Transport::kTls, &config::Target::transport) == targets_.end();
 }
 
-std::size_t Connector::target_of(const Place& place) const {
-  return (place.first + place.tried) % trunk().targets.size();
-}
+std::size_t Connector::target_of(const Place& place) const { return (place.first + place.tried) % targets_.size(); }
 
 void Connector::begin(Place& place) {
   place.timer.reset();
@@ -50,11 +49,9 @@ void Connector::begin(Place& place) {
 
 void Connector::try_target(Place& place) {
   if (stopped_) return;
-  const std::vector<config::Target>& targets = trunk().targets;
-  const std::size_t end = place.returning ? place.up_target : targets.size();
-  while (place.tried < end && targets[target_of(place)].transport == config::Transport::kUdp) ++place.tried;
+  const std::size_t end = place.returning ? place.up_target : targets_.size();
   if (place.tried >= end) return place.returning ? stay(place) : try_later(place);
-  const config::Target& target = targets[target_of(place)];
+  const config::Target& target = targets_[target_of(place)];
   place.query = resolver_.resolve(target, [this, &place](const Resolved& result) { resolved(place, result); });
 }
 
@@ -70,7 +67,7 @@ void Connector::resolved(Place& place, const Resolved& result) {
 }
 
 void Connector::try_address(Place& place) {
-  const config::Target& target = trunk().targets[target_of(place)];
+  const config::Target& target = targets_[target_of(place)];
   while (!stopped_ && place.address < place.addresses.size()) {
     Origin origin{.role = ConnectionRole::kConnected,
                   .transport = target.transport,
@@ -101,7 +98,7 @@ void Connector::handshake_done(Place& place, Result<Secured> result) {
   const std::unique_ptr<Handshake> ended = std::move(place.handshake);
   if (!result) return try_address(place);
   const std::size_t target = target_of(place);
-  const std::string host = trunk().targets[target].host;
+  const std::string host = targets_[target].host;
   if (context == contexts_.trunk(trunk_)) remember(host, std::move(result->resumption));
   const std::uint64_t reference = connected_(std::move(*result), host, place.replacing ? place.up.id : ConnectionId{});
   if (reference == 0) return place.returning ? stay(place) : try_later(place);
@@ -175,7 +172,7 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
   place.replacing = false;
   place.returning = false;
   place.failback.reset();
-  const bool elsewhere = again == ipc::Gone::Again::kElsewhere && trunk().targets.size() > 1;
+  const bool elsewhere = again == ipc::Gone::Again::kElsewhere && targets_.size() > 1;
   constexpr unsigned kMostDisappointments = 4;
   place.disappointments = elsewhere ? std::min(place.disappointments + 1, kMostDisappointments) : 0;
   // A peer that takes connections and ends them at once is waited for like one that takes none.
@@ -184,7 +181,7 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
     place.hurried = false;
   }
   if (stopped_ || place.query.pending() || place.handshake != nullptr) return;  // what was to replace it comes
-  place.first = elsewhere ? (place.up_target + 1) % trunk().targets.size() : 0;
+  place.first = elsewhere ? (place.up_target + 1) % targets_.size() : 0;
   if (elsewhere) return begin(place);
   if (again == ipc::Gone::Again::kAtOnce && !std::exchange(place.hurried, true)) return begin(place);
   if (!place.timer.pending()) try_later(place);

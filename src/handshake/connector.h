@@ -117,6 +117,7 @@ class Connector {
   const HandshakeSettings& settings_;
   Resolver& resolver_;
   TrunkId trunk_;
+  std::vector<config::Target> targets_;  // config::connection_targets(), with the places that trunk().targets has
   const ContextsInForce& contexts_;
   Timing timing_;
   Connected connected_;

@@ -14,11 +14,6 @@ constexpr unsigned kFailureLines = 5;
 // Connections that the supervisor has not answered: beyond so many, peers wait in the backlog until it has.
 constexpr std::size_t kMostUnanswered = 1024;
 
-bool is_stream(const config::Trunk& trunk) {
-  return std::ranges::any_of(trunk.targets,
-                             [](const config::Target& target) { return target.transport != config::Transport::kUdp; });
-}
-
 // This process's share. Half of its descriptors may be taken by handshakes: were they all, no handshake could end.
 AdmissionLimits admission_limits(const config::Config& config, const Share& share) {
   AdmissionLimits limits = AdmissionLimits::share(config.limits, share.processes);
@@ -94,7 +89,7 @@ void Service::start_connectors() {
   connectors_.resize(config_.trunks.size());
   for (std::size_t i = 0; i < config_.trunks.size(); ++i) {
     const TrunkId id{static_cast<std::uint16_t>(i)};
-    if (!share_.has(id) || !is_stream(config_.trunks[i])) continue;
+    if (!share_.has(id) || config::connection_targets(config_.trunks[i]).empty()) continue;
     connectors_[i] =
         std::make_unique<Connector>(settings_, resolver_, id, contexts_, timing_.connector, living(id),
                                     [this](Secured secured, const std::string& host, ConnectionId replaces) {

@@ -131,6 +131,10 @@ struct alignas(64) TrunkEntry {
   // Where the trunk's part of the table of INVITEs begins, and its length; written before any child is there.
   std::uint32_t invites_begin = 0;
   std::uint32_t invites_size = 0;
+  // The same for INVITEs to UDP targets that went by TCP, being large: their ACKs and CANCELs follow them.
+  std::atomic<std::uint32_t> large_invites{0};
+  std::uint32_t large_invites_begin = 0;
+  std::uint32_t large_invites_size = 0;
 };
 
 // The worker that asks the UDP targets of a trunk, and looks after its table of INVITEs.
@@ -203,7 +207,7 @@ struct RegionSizes {
   std::uint32_t handshakes = 1;
   std::uint32_t max_connections = 0;
   std::uint32_t trunks = 0;
-  std::uint32_t invites = 0;  // words of all trunks' tables of INVITEs
+  std::uint32_t invites = 0;  // words of all trunks' tables of INVITEs, large ones too
 };
 
 class SharedRegion {
@@ -225,6 +229,12 @@ class SharedRegion {
   [[nodiscard]] InviteTable invites(TrunkId id) const {
     TrunkEntry& entry = trunk(id);
     return {std::span(invites_ + entry.invites_begin, entry.invites_size), entry.invites};
+  }
+  // Of a trunk with large_requests = "tcp".
+  [[nodiscard]] InviteTable large_invites(TrunkId id) const {
+    TrunkEntry& entry = trunk(id);
+    return {std::span(invites_ + entry.large_invites_begin, entry.large_invites_size), entry.large_invites,
+            kLargeInviteLifetime};
   }
   [[nodiscard]] WorkerStats& worker(WorkerIndex worker) const { return workers_[worker.value]; }
   [[nodiscard]] HandshakeStats& handshake(HandshakeIndex process = HandshakeIndex{0}) const {

@@ -48,12 +48,14 @@ class InviteTable {
   [[nodiscard]] static std::uint32_t words_for(std::uint32_t most) {
     return most == 0 ? 0 : std::max<std::uint32_t>(64, 4 * most);
   }
-  InviteTable(std::span<std::atomic<std::uint64_t>> words, std::atomic<std::uint32_t>& count)
-      : words_(words), count_(count) {}
+  // lifetime: of an INVITE that nothing ends.
+  InviteTable(std::span<std::atomic<std::uint64_t>> words, std::atomic<std::uint32_t>& count,
+              std::chrono::seconds lifetime = kTimerC)
+      : words_(words), count_(count), lifetime_(lifetime) {}
 
   enum class Begun : std::uint8_t { kNew, kKnown, kTooMany };
   [[nodiscard]] Begun begin(std::uint64_t transaction, std::uint32_t most, std::chrono::steady_clock::time_point now) {
-    const std::uint64_t word = tag_of(transaction) | expiry(now);
+    const std::uint64_t word = tag_of(transaction) | expiry(now, lifetime_);
     std::atomic<std::uint64_t>* free = nullptr;
     for (unsigned way = 0; way < kWays; ++way) {
       std::atomic<std::uint64_t>& place = place_of(transaction, way);
@@ -68,6 +70,23 @@ class InviteTable {
     }
     count_.fetch_sub(1, std::memory_order_relaxed);
     return Begun::kTooMany;
+  }
+  [[nodiscard]] bool holds(std::uint64_t transaction, std::chrono::steady_clock::time_point now) const {
+    for (unsigned way = 0; way < kWays; ++way) {
+      const std::uint64_t there = place_of(transaction, way).load(std::memory_order_relaxed);
+      if (there != 0 && (there & kTag) == tag_of(transaction) && !is_over(there, now)) return true;
+    }
+    return false;
+  }
+  // It ends when so much time has passed; at most the table's lifetime.
+  void end_after(std::uint64_t transaction, std::chrono::seconds time, std::chrono::steady_clock::time_point now) {
+    const std::uint64_t tag = tag_of(transaction);
+    for (unsigned way = 0; way < kWays; ++way) {
+      std::atomic<std::uint64_t>& place = place_of(transaction, way);
+      std::uint64_t there = place.load(std::memory_order_relaxed);
+      if (there != 0 && (there & kTag) == tag && !is_over(there, now))
+        place.compare_exchange_strong(there, tag | expiry(now, time), std::memory_order_relaxed);
+    }
   }
   void end(std::uint64_t transaction) {
     const std::uint64_t tag = tag_of(transaction);
@@ -100,12 +119,12 @@ class InviteTable {
   [[nodiscard]] static std::uint64_t seconds(std::chrono::steady_clock::time_point now) {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count());
   }
-  [[nodiscard]] static std::uint64_t expiry(std::chrono::steady_clock::time_point now) {
-    return (seconds(now) + static_cast<std::uint64_t>(kTimerC.count())) & kSeconds;
+  [[nodiscard]] static std::uint64_t expiry(std::chrono::steady_clock::time_point now, std::chrono::seconds time) {
+    return (seconds(now) + static_cast<std::uint64_t>(time.count())) & kSeconds;
   }
-  [[nodiscard]] static bool is_over(std::uint64_t word, std::chrono::steady_clock::time_point now) {
+  [[nodiscard]] bool is_over(std::uint64_t word, std::chrono::steady_clock::time_point now) const {
     const std::uint64_t left = ((word & kSeconds) - seconds(now)) & kSeconds;
-    return left == 0 || left > static_cast<std::uint64_t>(kTimerC.count());
+    return left == 0 || left > static_cast<std::uint64_t>(lifetime_.count());
   }
   [[nodiscard]] std::atomic<std::uint64_t>& place_of(std::uint64_t transaction, unsigned way) const {
     return words_[(static_cast<std::size_t>(transaction >> 24) + way) % words_.size()];
@@ -113,6 +132,12 @@ class InviteTable {
 
   std::span<std::atomic<std::uint64_t>> words_;
   std::atomic<std::uint32_t>& count_;
+  std::chrono::seconds lifetime_;
 };
+
+// INVITEs to UDP targets that went by TCP (trunk.large_requests): so many of one trunk are known at once, and so long
+// while they are not answered; longer than a phone rings.
+inline constexpr std::uint32_t kMostLargeInvites = 2048;
+inline constexpr std::chrono::seconds kLargeInviteLifetime{600};
 
 }  // namespace ktrunk::ipc

@@ -115,7 +115,8 @@ void Proxy::add_record_route(std::string_view scheme, const Flow& source, const 
 }
 
 void Proxy::forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
-                            const config::Route* route, std::optional<std::uint64_t> affinity) const {
+                            const config::Route* route, std::optional<std::uint64_t> affinity,
+                            const Flow* carrier) const {
   edits.clear();
   const Facts& facts = request.facts();
   if (!request.is_request() || check_request(request, limits_).status != 0 || facts.max_forwards == 0u)
@@ -125,7 +126,7 @@ void Proxy::forward_request(const Message& request, const Flow& source, const Fl
 
   const std::size_t via_line = request.header(request.first(HeaderId::kVia)).line;
   if (!affinity) affinity = transaction_hash(request, *facts.top_via, key_);
-  add_via(request, source, destination, *affinity, via_line, edits);
+  add_via(request, source, carrier != nullptr ? *carrier : destination, *affinity, via_line, edits);
   const TopViaChanges changes = top_via_changes(*facts.top_via, source.remote);
   for (std::size_t i = 0; i < changes.count; ++i) {
     const TopViaChange& change = changes.list[i];

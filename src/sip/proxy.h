@@ -78,9 +78,11 @@ class Proxy {
   // for the edits, or too many header fields to remove); answer 500. source.remote must be set, also for streams;
   // destination.listener is the one whose address we show.
   // affinity: the decision's, where it is known; it is worked out again otherwise.
+  // carrier: the flow to the same peer that carries this one request in destination's stead (RFC 3261 18.1.1), which
+  // the Via names; null: destination does. A dialog goes by destination.
   void forward_request(const Message& request, const Flow& source, const Flow& destination, Edits& edits,
-                       const config::Route* route = nullptr,
-                       std::optional<std::uint64_t> affinity = std::nullopt) const;
+                       const config::Route* route = nullptr, std::optional<std::uint64_t> affinity = std::nullopt,
+                       const Flow* carrier = nullptr) const;
 
   // The reply to a request as bytes (RFC 3261 8.2.6), appended to out. Nothing is appended for an ACK, a response, or
   // something without a Via to answer to. A 420 gets its Unsupported from the request's Proxy-Require.
@@ -104,6 +106,9 @@ class Proxy {
   RouteTable routes_;
   OwnAddresses own_;
 };
+
+// RFC 3261 18.1.1, where the path's MTU is not known: a larger request is not to go in a datagram.
+inline constexpr std::size_t kMostDatagramRequestBytes = 1300;
 
 // Where a reply to a request that came over UDP goes (RFC 3261 18.2.2, RFC 3581); source.remote when its Via is broken.
 [[nodiscard]] Address reply_address(const Message& request, const Flow& source);

@@ -92,7 +92,12 @@ Result<std::unique_ptr<Process>> Process::create(config::Config config, const st
   raise_descriptor_limit(config);
   raise_locked_memory_limit();
   std::uint32_t invites = 0;
-  for (const config::Trunk& trunk : config.trunks) invites += ipc::InviteTable::words_for(trunk.max_invites);
+  const auto large_invites = [](const config::Trunk& trunk) {
+    const bool by_tcp = trunk.large_requests == config::LargeRequests::kTcp;
+    return ipc::InviteTable::words_for(by_tcp ? ipc::kMostLargeInvites : 0);
+  };
+  for (const config::Trunk& trunk : config.trunks)
+    invites += ipc::InviteTable::words_for(trunk.max_invites) + large_invites(trunk);
   auto region = ipc::SharedRegion::create({.workers = config.workers,
                                            .handshakes = config.handshake_processes,
                                            .max_connections = config.limits.max_connections,
@@ -105,6 +110,9 @@ Result<std::unique_ptr<Process>> Process::create(config::Config config, const st
     entry.invites_begin = invites;
     entry.invites_size = ipc::InviteTable::words_for(config.trunks[i].max_invites);
     invites += entry.invites_size;
+    entry.large_invites_begin = invites;
+    entry.large_invites_size = large_invites(config.trunks[i]);
+    invites += entry.large_invites_size;
   }
   auto loop = EventLoop::create();
   if (!loop) return std::unexpected(loop.error());

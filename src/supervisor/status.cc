@@ -148,10 +148,8 @@ std::int64_t seconds_since(Clock::time_point then) {
 Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry, const TrunkStates::View& view) {
   unsigned open = 0;
   for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) open += entry.connection(place).valid() ? 1 : 0;
-  bool stream = false;
   Json udp = Json::array();
   for (unsigned target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
-    if (trunk.targets[target].transport != config::Transport::kUdp) stream = true;
     if (const Address address = entry.udp_address(target); !address.empty()) udp.push_back(address.text());
   }
   Json options;
@@ -162,7 +160,7 @@ Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry, const 
           {"options_answer", std::move(options)},
           {"invites", trunk.max_invites != 0 ? Json(entry.invites.load(std::memory_order_relaxed)) : Json()},
           {"connections", open},
-          {"wanted", stream ? trunk.connections : 0},
+          {"wanted", config::connection_targets(trunk).empty() ? 0 : trunk.connections},
           {"udp_targets", std::move(udp)}};
 }
 

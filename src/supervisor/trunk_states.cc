@@ -9,10 +9,6 @@ namespace {
 
 using ipc::Health;
 
-bool is_datagram(const config::Trunk& trunk) {
-  return !trunk.targets.empty() && trunk.targets.front().transport == config::Transport::kUdp;
-}
-
 void take_newer(ipc::PeerHealth::Answer& answer, const ipc::PeerHealth& health) {
   const ipc::PeerHealth::Answer other = health.last_answer();
   if (other.status != 0 && (answer.status == 0 || other.at > answer.at)) answer = other;
@@ -49,7 +45,7 @@ TrunkStates::View TrunkStates::now_of(TrunkId id) const {
     take_newer(view.answer, health);
   };
   unsigned wanted = trunk.targets.empty() ? 1 : trunk.connections;
-  if (is_datagram(trunk)) {
+  if (config::is_datagram(trunk)) {
     wanted = 1;
     for (unsigned target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
       if (entry.udp_address(target).empty()) {

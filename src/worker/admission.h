@@ -40,13 +40,13 @@ class Admission {
     if (counts_invites_ && response.status() >= 200 && is_of_invite(response))
       ended(source.trunk.valid() ? source.trunk : trunk_at(source), transaction);
   }
+  [[nodiscard]] static bool is_of_invite(const sip::Message& response);
   // About once a second, in every worker.
   void tick(WorkerIndex self, Clock::time_point now) const;
 
  private:
   [[nodiscard]] bool admit_limited(const sip::Message& request, TrunkId trunk, std::uint64_t transaction) const;
   [[nodiscard]] TrunkId trunk_at(const sip::Flow& source) const;
-  [[nodiscard]] static bool is_of_invite(const sip::Message& response);
 
   const config::Config& config_;
   const ipc::SharedRegion& region_;

@@ -43,6 +43,7 @@ MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRe
       waiting_(waiting),
       datagrams_(datagrams),
       admission_(config, region),
+      large_(config, region),
       key_(key_of(region)),
       proxy_(config, key_) {}
 
@@ -123,6 +124,7 @@ void MessageHandler::perform(const sip::ToTrunk& way, const sip::Flow& source) {
 void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   Hop hop = hop_to(way.flow);
   // The connection has gone since; another one to the same trunk reaches the same peer.
+  if (!hop.usable() && way.flow.trunk.valid()) hop = hop_by_connection(way.flow.trunk, way.affinity);
   if (!hop.usable() && way.flow.trunk.valid()) hop = hop_to_trunk(way.flow.trunk, way.affinity);
   if (message_.is_request()) {
     if (hop.usable()) return forward(hop, way.needs, way.affinity, source, nullptr);
@@ -131,6 +133,7 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
     return refuse(430, "Flow Failed", source);
   }
   admission_.answered(message_, source, way.affinity);
+  large_.answered(message_, source, way.affinity);
   if (!hop.usable()) return drop("a response whose connection has gone", source);
   if (!has_room_for_response(hop, edits_.size(message_.bytes()))) {
     if (hop.connection != nullptr) hop.connection->overflowed = true;
@@ -140,11 +143,18 @@ void MessageHandler::perform(const sip::ToFlow& way, const sip::Flow& source) {
   stats_.responses_forwarded.add();
 }
 
-void MessageHandler::forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source,
+void MessageHandler::forward(Hop hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source,
                              const config::Route* route) {
   if (needs == sip::Needs::kTls && hop.flow.transport != config::Transport::kTls)
     return std::visit([&](const auto& action) { perform(action, source); }, sip::Proxy::refuse_sips(message_));
   proxy_.forward_request(message_, source, hop.flow, edits_, route, affinity);
+  if (hop.socket != nullptr && large_.concern(hop.flow.trunk) && !edits_.failed()) {
+    const Hop stream = hop_by_connection(hop.flow.trunk, affinity, hop.flow.remote);
+    if (stream.usable() && large_.take(message_, hop.flow.trunk, affinity, edits_.size(message_.bytes()))) {
+      proxy_.forward_request(message_, source, hop.flow, edits_, route, affinity, &stream.flow);
+      hop = stream;
+    }
+  }
   if (edits_.failed()) return refuse(500, "Message Needs Too Many Changes", source);
   if (!has_room(hop, edits_.size(message_.bytes()))) {
     stats_.queue_full.add();
@@ -233,13 +243,14 @@ MessageHandler::Hop MessageHandler::hop_to(const sip::Flow& flow) const {
   return {.connection = connection, .socket = nullptr, .awaited = {}, .flow = flow_of(*connection)};
 }
 
-Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinity) const {
+Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinity, const Address& to) const {
   const ipc::TrunkEntry& entry = region_.trunk(trunk);
   Connection* best = nullptr;
   std::uint64_t most = 0;
   for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
     Connection* connection = find(entry.connection(place));
     if (connection == nullptr || connection->slot->health.is_down()) continue;
+    if (!to.empty() && connection->info().peer.ip_bytes() != to.ip_bytes()) continue;
     const std::uint64_t liked = preference(affinity, connection->id.slot);
     if (best != nullptr && liked <= most) continue;
     best = connection;
@@ -248,14 +259,22 @@ Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinit
   return best;
 }
 
+MessageHandler::Hop MessageHandler::hop_by_connection(TrunkId trunk, std::uint64_t affinity, const Address& to) const {
+  Connection* connection = open_connection(trunk, affinity, to);
+  if (connection == nullptr) return {};
+  return {.connection = connection, .socket = nullptr, .awaited = {}, .flow = flow_of(*connection)};
+}
+
 MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t affinity) {
   const ipc::TrunkEntry& entry = region_.trunk(trunk);
   const config::Trunk& settings = config_.trunks[trunk.value];
   // Twice: the connection that is awaited may have come between the two questions.
   for (int look = 0; look < 2; ++look) {
-    if (Connection* connection = open_connection(trunk, affinity); connection != nullptr) {
-      if (waiting_.holds(trunk)) send_waiting(trunk, *connection);
-      return {.connection = connection, .socket = nullptr, .awaited = {}, .flow = flow_of(*connection)};
+    // One to udp targets is for large requests alone.
+    const bool by_connection = !config::is_datagram(settings);
+    if (const Hop hop = by_connection ? hop_by_connection(trunk, affinity) : Hop{}; hop.usable()) {
+      if (waiting_.holds(trunk)) send_waiting(trunk, *hop.connection);
+      return hop;
     }
     for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
       const Address address = entry.udp_address(target);

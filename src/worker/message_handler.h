@@ -17,6 +17,7 @@
 #include "worker/connection.h"
 #include "worker/connection_table.h"
 #include "worker/datagrams.h"
+#include "worker/large_requests.h"
 #include "worker/sender.h"
 #include "worker/waiting_room.h"
 
@@ -39,7 +40,10 @@ class MessageHandler {
   // answered 503 where they came from.
   void serve_waiting(Clock::time_point now);
   // About once a second: what is counted for all workers.
-  void tick(Clock::time_point now) const { admission_.tick(self_, now); }
+  void tick(Clock::time_point now) const {
+    admission_.tick(self_, now);
+    large_.tick(self_, now);
+  }
 
   // The flow that a connection is.
   [[nodiscard]] static sip::Flow flow_of(const Connection& connection);
@@ -60,8 +64,7 @@ class MessageHandler {
   void perform(const sip::ToFlow& way, const sip::Flow& source);
 
   // route: the one that sent it on; null inside a dialog.
-  void forward(const Hop& hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source,
-               const config::Route* route);
+  void forward(Hop hop, sip::Needs needs, std::uint64_t affinity, const sip::Flow& source, const config::Route* route);
   [[nodiscard]] bool has_room(const Hop& hop, std::size_t bytes) const;
   [[nodiscard]] bool has_room_for_response(const Hop& hop, std::size_t bytes) const;
   void put(const Hop& hop);
@@ -77,8 +80,10 @@ class MessageHandler {
   [[nodiscard]] Hop hop_to(const sip::Flow& flow) const;
   [[nodiscard]] Hop hop_to_one_of(const config::Route& route, std::uint64_t affinity, sip::Needs needs);
   [[nodiscard]] Hop hop_to_trunk(TrunkId trunk, std::uint64_t affinity);
-  // One of the trunk's open connections; null when there is none.
-  [[nodiscard]] Connection* open_connection(TrunkId trunk, std::uint64_t affinity) const;
+  // By one of the trunk's open connections, as open_connection() chooses; no way when there is none.
+  [[nodiscard]] Hop hop_by_connection(TrunkId trunk, std::uint64_t affinity, const Address& to = {}) const;
+  // One of the trunk's open connections, with a peer of this IP address unless it is empty; null when there is none.
+  [[nodiscard]] Connection* open_connection(TrunkId trunk, std::uint64_t affinity, const Address& to = {}) const;
   void send_waiting(TrunkId trunk, Connection& connection);
   void give_back(TrunkId trunk, const Block& block);
   void give_back(std::string_view message, const sip::Flow& trunk);
@@ -92,6 +97,7 @@ class MessageHandler {
   WaitingRoom& waiting_;
   Datagrams& datagrams_;
   Admission admission_;
+  LargeRequests large_;
   sip::TokenKey key_;
   sip::Proxy proxy_;
   sip::Message message_;  // parsed into again and again

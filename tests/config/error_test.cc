@@ -38,6 +38,10 @@ const Case kTopCases[] = {
     {"keepalive_udp", kUdp + kTrunk + "keepalive = '30s'\n",
      "k.toml:7: key 'trunk[0].keepalive': the targets are udp ones, which have no connections; expected "
      "options_interval"},
+    {"large_requests_tcp", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tcp:127.0.0.1:5070']\nlarge_requests = 'tcp'\n",
+     "k.toml:7: key 'trunk[0].large_requests': no target is a \"udp:\" one; connections carry requests of any size"},
+    {"large_requests_tls", kUdp + kTrunk + "large_requests = 'tls'\n",
+     "k.toml:7: key 'trunk[0].large_requests': 'tls'; expected \"udp\" or \"tcp\""},
     {"options_often", kUdp + kTrunk + "options_interval = '10ms'\n",
      "k.toml:7: key 'trunk[0].options_interval': 10 ms; expected \"0s\" for none, or at least 1000 ms"},
     {"empty", "", "k.toml:1: key 'listen': missing; expected at least one [[listen]] table"},
@@ -272,8 +276,9 @@ const Case kTrunkCases[] = {
     {"ocsp", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tls:a.example']\nocsp = 'k'\n",
      "k.toml:7: key 'trunk[0].ocsp': unknown key; expected one of name, targets, certificate, key, ca, crl, "
      "min_version, "
-     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, connections, options_interval, "
-     "options_timeout, options_failures, keepalive, failback, max_requests_per_second, max_invites, listen"},
+     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, connections, large_requests, "
+     "options_interval, options_timeout, options_failures, keepalive, failback, max_requests_per_second, max_invites, "
+     "listen"},
     {"crl_on_udp", kUdp + kTrunk + "crl = 'k'\n",
      "k.toml:7: key 'trunk[0].crl': no target is a \"tls:\" one; expected no TLS keys"},
     {"tls_keys", kUdp + kTrunk + "ca = 'k'\n",

@@ -99,6 +99,7 @@ max_invites = 20
 [[trunk]]
 name = "pbx"
 targets = ["udp:127.0.0.1:5080"]
+large_requests = "tcp"
 
 [[trunk]]
 name = "dials-in"
@@ -219,6 +220,11 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(lan.strangers, Strangers::kIgnore);
   EXPECT_EQ(config->trunks[1].targets[0].transport, Transport::kUdp);
   EXPECT_EQ(config->trunks[1].listener, ListenerId{1});
+  EXPECT_EQ(config->trunks[1].large_requests, LargeRequests::kTcp);
+  ASSERT_EQ(connection_targets(config->trunks[1]).size(), 1u);
+  EXPECT_EQ(connection_targets(config->trunks[1])[0].transport, Transport::kTcp);
+  EXPECT_EQ(connection_targets(config->trunks[1])[0].port, 5080);
+  EXPECT_EQ(connection_targets(config->trunks[0])[0].transport, config->trunks[0].targets[0].transport);
   EXPECT_TRUE(config->trunks[2].targets.empty());
   EXPECT_EQ(config->trunks[2].listener, ListenerId{0});
 

@@ -114,6 +114,25 @@ TEST(InviteTableTest, ManyThreadsLeaveNothingBehind) {
   for (const auto& word : invites.words) EXPECT_EQ(word.load(), 0u);
 }
 
+TEST(InviteTableTest, EndsAfterATime) {
+  std::vector<std::atomic<std::uint64_t>> words(InviteTable::words_for(4));
+  std::atomic<std::uint32_t> count{0};
+  InviteTable table(words, count, seconds(600));
+  EXPECT_FALSE(table.holds(hash_of(1), kNow));
+  EXPECT_EQ(table.begin(hash_of(1), 4, kNow), Begun::kNew);
+  EXPECT_EQ(table.begin(hash_of(2), 4, kNow), Begun::kNew);
+  EXPECT_TRUE(table.holds(hash_of(1), kNow + seconds(599)));
+  EXPECT_FALSE(table.holds(hash_of(1), kNow + seconds(600)));
+  table.end_after(hash_of(1), seconds(32), kNow + seconds(100));
+  table.end_after(hash_of(3), seconds(32), kNow + seconds(100));
+  EXPECT_TRUE(table.holds(hash_of(1), kNow + seconds(131)));
+  EXPECT_FALSE(table.holds(hash_of(1), kNow + seconds(132)));
+  EXPECT_FALSE(table.holds(hash_of(3), kNow + seconds(100)));
+  table.recount(kNow + seconds(132));
+  EXPECT_EQ(table.count(), 1u);
+  EXPECT_TRUE(table.holds(hash_of(2), kNow + seconds(132)));
+}
+
 TEST(PeerHealthTest, AnswersCarryTheirTime) {
   PeerHealth health;
   EXPECT_EQ(health.health(), Health::kUnknown);
