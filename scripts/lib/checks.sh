@@ -94,13 +94,18 @@ check_tsan() {
 
 # fuzz_one TARGET FOLDER: new inputs go to the build folder, the checkout's corpus is only read.
 fuzz_one() {
-  local name="${1##*/}" corpus=() candidate
+  local name="${1##*/}" corpus=() seeds=() candidate
   for candidate in "tests/fuzz/corpus/$name" "tests/fuzz/corpus/${name#fuzz_}"; do
     [[ ! -d "$candidate" ]] || corpus+=("$candidate")
   done
+  [[ "$name" != fuzz_config ]] || seeds=("-seed_inputs=$(
+    IFS=,
+    presets=(examples/*.toml)
+    printf '%s' "${presets[*]}"
+  )")
   mkdir -p "build/fuzz/corpus/$name"
   "$1" -max_total_time="${KTRUNK_FUZZ_SECONDS:-30}" -timeout=20 -rss_limit_mb=3072 -print_final_stats=1 \
-    -artifact_prefix="$2/$name-" "build/fuzz/corpus/$name" "${corpus[@]}" >"$2/$name.log" 2>&1
+    -artifact_prefix="$2/$name-" "${seeds[@]}" "build/fuzz/corpus/$name" "${corpus[@]}" >"$2/$name.log" 2>&1
 }
 
 check_fuzz() {

@@ -38,12 +38,23 @@ void check(const config::Config& config) {
     require(!trunk.name.empty() && trunk.listener.valid() && names_one_or_none(trunk.listener, config.listeners));
     require(trunk.targets.size() <= config::kMaxTargets);
     require(!trunk.targets.empty() || !trunk.verify_name.empty());
+    for (const config::Target& target : trunk.targets)
+      require((target.transport == config::Transport::kUdp) == config::is_datagram(trunk));
+    require(trunk.large_requests == config::LargeRequests::kUdp || config::is_datagram(trunk));
+    for (const config::Target& target : config::connection_targets(trunk))
+      require(target.transport != config::Transport::kUdp);
+    require(trunk.options_failures >= 1);
     require(trunk.connections >= 1 && trunk.connections <= config::kMaxTrunkConnections);
   }
   for (const config::Route& route : config.routes) {
     require(route.to.empty() == (route.reject != 0) && route.to.size() <= config::kMaxRouteTrunks);
     for (const TrunkId to : route.to) require(to.valid() && names_one_or_none(to, config.trunks));
+    require(route.reject == 0 || (route.reject >= 400 && route.reject <= 699));
     require(route.add_headers.size() <= config::kMaxAddedHeaderBytes);
+    require(route.add_headers.empty() || route.add_headers.ends_with("\r\n"));
+    require(route.remove_headers.size() <= config::kMaxRouteHeaders);
+    require(route.has_headers.size() <= config::kMaxRouteHeaders);
+    require(route.rewrite_user_prefix.to.size() <= config::kMaxPrefixBytes);
     require(names_one_or_none(route.from_trunk, config.trunks));
     require(names_one_or_none(route.from_listener, config.listeners));
   }
