@@ -60,6 +60,10 @@ Result<Config> parse(std::string_view text, std::string_view path) {
   TableReader limits_reader(limits != nullptr ? *limits : kNoTable, "limits", draft.problems);
   read_ktrunk(ktrunk_reader, draft.config);
   read_limits(limits_reader, draft.config.limits);
+  if (const Node* hep = root.table("hep"); hep != nullptr) {
+    TableReader hep_reader(*hep, "hep", draft.problems);
+    read_hep(hep_reader, draft.config.hep);
+  }
   read_tables(draft, root);
   root.finish();
   check_references(draft);

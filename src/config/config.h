@@ -37,6 +37,7 @@ inline constexpr std::size_t kMaxRouteHeaders = 16;        // in each of a route
 inline constexpr std::size_t kMaxAddedHeaderBytes = 2048;  // that one route adds, line ends included
 inline constexpr std::size_t kMaxPrefixBytes = 64;         // of a user prefix that is rewritten
 inline constexpr std::size_t kMaxTextBytes = 8u << 20;     // of the configuration file
+inline constexpr std::size_t kMaxHepKeyBytes = 128;        // hep.auth_key
 
 enum class Transport : std::uint8_t { kTls, kTcp, kUdp };
 [[nodiscard]] std::string_view transport_name(Transport transport);  // "tls", "tcp", "udp", as a URI writes it
@@ -114,6 +115,21 @@ struct Target {
   std::uint16_t port = 0;  // 0: not given, the DNS says it (RFC 3263); never 0 with a literal address
 };
 
+// A share of all calls, in millionths.
+struct Share {
+  static constexpr std::uint32_t kAll = 1'000'000;
+  std::uint32_t millionths = kAll;
+  [[nodiscard]] bool operator==(const Share&) const = default;
+};
+
+// HEPv3 export: copies of SIP messages, as they are outside TLS, for a collector such as Homer.
+struct Hep {
+  Address collector;  // UDP; empty: nothing is exported
+  std::uint32_t capture_id = 1;
+  std::string auth_key;  // empty: none is sent
+  Share sample;          // of calls, for peers that are no trunk's
+};
+
 struct Trunk {
   std::string name;
   std::vector<Target> targets;  // tried in this order; may be empty: the peer connects to us
@@ -129,6 +145,7 @@ struct Trunk {
   std::chrono::milliseconds failback{30'000};  // between tries at targets before the one in use; 0: none
   std::uint32_t max_requests_per_second = 0;   // sent to it by all workers; 0: no limit
   std::uint32_t max_invites = 0;               // INVITE transactions under way; 0: no limit
+  Share hep_sample;                            // of calls, that hep.collector gets; default: hep.sample
 };
 
 // What the beginning of a Request-URI's user becomes.
@@ -202,6 +219,7 @@ struct Config {
   log::Format log_format = log::Format::kText;
   spdlog::level::level_enum log_level = spdlog::level::info;
   Limits limits;
+  Hep hep;
   std::vector<Listener> listeners;
   std::vector<Trunk> trunks;
   std::vector<Route> routes;

@@ -119,6 +119,22 @@ Result<Target> parse_target(std::string_view text) {
   return target;
 }
 
+Result<Share> parse_share(std::string_view text) {
+  constexpr std::size_t kPlaces = 4;  // a percent is 10^4 millionths
+  const auto wrong = [&] { return fail("'{}' is no share; expected a percentage such as \"100%\" or \"0.5%\"", text); };
+  if (!text.ends_with('%')) return wrong();
+  const std::string_view number = text.substr(0, text.size() - 1);
+  const std::size_t point = std::min(number.find('.'), number.size());
+  const std::string_view places = number.substr(std::min(point + 1, number.size()));
+  if (places.size() > kPlaces || (point < number.size() && places.empty())) return wrong();
+  const std::string digits = fmt::format("{}{:0<4}", number.substr(0, point), places);
+  Share share;
+  if (point == 0 || !std::ranges::all_of(digits, is_digit) ||
+      !parse_number<std::uint32_t>(digits, Share::kAll, share.millionths))
+    return wrong();
+  return share;
+}
+
 std::string uri_host(std::string_view host) {
   return host.find(':') != std::string_view::npos ? fmt::format("[{}]", host) : std::string(host);
 }

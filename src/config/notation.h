@@ -24,6 +24,9 @@ struct HostPort {
 // A DNS name by the letters-digits-hyphen rule (underscores let pass), or a literal address without brackets.
 [[nodiscard]] Status check_host(std::string_view host);
 
+// "100%", "2.5%", "0.0001%": up to four places behind the point, 0% to 100%.
+[[nodiscard]] Result<Share> parse_share(std::string_view text);
+
 // With brackets round a literal IPv6 address, as a URI wants it.
 [[nodiscard]] std::string uri_host(std::string_view host);
 

@@ -94,6 +94,15 @@ void read_name_servers(TableReader& reader, Config& config) {
     reader.problem("dns", fmt::format("{} name servers; expected {} at most", config.dns.size(), kMost));
 }
 
+Share read_share(TableReader& reader, std::string_view key, Share fallback) {
+  if (!reader.has(key)) return fallback;
+  const std::string text = reader.text(key);
+  if (text.empty()) return fallback;
+  const Result<Share> share = parse_share(text);
+  if (!share) reader.problem(key, share.error().what);
+  return share.value_or(fallback);
+}
+
 // How the peer is watched, and how much is sent to it. A duration of 0 turns a part of it off.
 void read_watch(TableReader& reader, Trunk& trunk, bool datagrams) {
   const auto optional_duration = [&](std::string_view key, milliseconds least, milliseconds fallback) {
@@ -183,6 +192,28 @@ void read_limits(TableReader& reader, Limits& limits) {
   reader.finish();
 }
 
+void read_hep(TableReader& reader, Hep& hep) {
+  constexpr std::string_view kExpected = "\"udp:IP:PORT\", where the collector takes HEPv3";
+  if (!reader.has("collector")) {
+    reader.missing("collector", kExpected);
+  } else if (const std::string text = reader.text("collector"); !text.empty()) {
+    constexpr std::string_view kUdp = "udp:";
+    const auto address = text.starts_with(kUdp) ? Address::parse(std::string_view(text).substr(kUdp.size()))
+                                                : Result<Address>(fail("no udp"));
+    if (address && address->port() != 0 && !is_wildcard(*address)) {
+      hep.collector = *address;
+    } else {
+      reader.problem("collector", fmt::format("'{}'; expected {}", text, kExpected));
+    }
+  }
+  hep.capture_id = reader.number("capture_id", {0, 0xffff'ffff}, hep.capture_id);
+  hep.auth_key = reader.text("auth_key");
+  if (hep.auth_key.size() > kMaxHepKeyBytes)
+    reader.problem("auth_key", fmt::format("{} octets; expected {} at most", hep.auth_key.size(), kMaxHepKeyBytes));
+  hep.sample = read_share(reader, "sample", hep.sample);
+  reader.finish();
+}
+
 Listener read_listener(TableReader& reader, Config& config) {
   Listener listener;
   listener.name = read_name(reader, "name");
@@ -247,6 +278,9 @@ Trunk read_trunk(TableReader& reader, Config& config) {
   if (!datagrams && reader.has("large_requests"))
     reader.problem("large_requests", "no target is a \"udp:\" one; connections carry requests of any size");
   read_watch(reader, trunk, datagrams);
+  trunk.hep_sample = read_share(reader, "hep_sample", config.hep.sample);
+  if (reader.has("hep_sample") && config.hep.collector.empty())
+    reader.problem("hep_sample", "nothing is exported; expected a [hep] table with a collector");
   (void)reader.text("listen");  // resolved by check_references()
   reader.finish();
   return trunk;

@@ -20,6 +20,7 @@ struct Draft {
 
 void read_ktrunk(TableReader& reader, Config& config);
 void read_limits(TableReader& reader, Limits& limits);
+void read_hep(TableReader& reader, Hep& hep);
 // These report what one table alone can tell; names of other tables are looked up by check_references().
 [[nodiscard]] Listener read_listener(TableReader& reader, Config& config);
 [[nodiscard]] Trunk read_trunk(TableReader& reader, Config& config);

@@ -42,6 +42,18 @@ TEST(TargetTest, Malformed) {
     EXPECT_FALSE(parse_target(text)) << text;
 }
 
+TEST(ShareTest, Percentages) {
+  EXPECT_EQ(parse_share("100%")->millionths, Share::kAll);
+  EXPECT_EQ(parse_share("100.0000%")->millionths, Share::kAll);
+  EXPECT_EQ(parse_share("0%")->millionths, 0u);
+  EXPECT_EQ(parse_share("2.5%")->millionths, 25'000u);
+  EXPECT_EQ(parse_share("0.0001%")->millionths, 1u);
+  EXPECT_EQ(parse_share("07%")->millionths, 70'000u);
+  for (const char* text : {"", "%", "1", "-1%", "+1%", "101%", "100.0001%", "1.00001%", "1.%", ".5%", "1 %", "1,5%",
+                           "1.5.5%", "9999999999999999999999%", "1%%", "a%"})
+    EXPECT_FALSE(parse_share(text)) << text;
+}
+
 TEST(HostTest, LengthsOfLabelsAndNames) {
   EXPECT_TRUE(check_host(std::string(63, 'a')));
   EXPECT_FALSE(check_host(std::string(64, 'a')));

@@ -44,6 +44,12 @@ handshake_rate = 13
 connections_per_address = 14
 key_records = 16
 
+[hep]
+collector = "udp:[2001:db8::9]:9060"
+capture_id = 2001
+auth_key = "secret"
+sample = "50%"
+
 [[listen]]
 name = "wan"
 transport = "tls"
@@ -95,6 +101,7 @@ keepalive = "2m"
 failback = "0s"
 max_requests_per_second = 100
 max_invites = 20
+hep_sample = "2.5%"
 
 [[trunk]]
 name = "pbx"
@@ -214,6 +221,11 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(carrier.failback, milliseconds(0));
   EXPECT_EQ(carrier.max_requests_per_second, 100u);
   EXPECT_EQ(carrier.max_invites, 20u);
+  EXPECT_EQ(carrier.hep_sample.millionths, 25'000u);
+  EXPECT_EQ(config->hep.collector.text(), "[2001:db8::9]:9060");
+  EXPECT_EQ(config->hep.capture_id, 2001u);
+  EXPECT_EQ(config->hep.auth_key, "secret");
+  EXPECT_EQ(config->hep.sample.millionths, 500'000u);
   EXPECT_EQ(config->trunks[1].options_interval, milliseconds(0));
   EXPECT_EQ(config->trunks[1].failback, milliseconds(30'000));
   EXPECT_EQ(wan.strangers, Strangers::kServe);
@@ -253,11 +265,11 @@ TEST(ParseTest, ReadsEveryKey) {
 
   std::vector<std::string> files;
   for (const FileReference& file : config->files) files.push_back(fmt::format("{} {}", file.key, file.line));
-  EXPECT_THAT(files, ElementsAre("listen[0].certificate 35", "listen[0].key 36", "listen[0].ca 37", "listen[0].crl 42",
-                                 "listen[0].ocsp 43", "listen[0].certificates[0].certificate 48",
-                                 "listen[0].certificates[0].key 49", "listen[0].certificates[0].ocsp 50",
-                                 "listen[0].certificates[1].certificate 53", "listen[0].certificates[1].key 54",
-                                 "trunk[0].certificate 66", "trunk[0].key 67", "trunk[0].crl 71"));
+  EXPECT_THAT(files, ElementsAre("listen[0].certificate 41", "listen[0].key 42", "listen[0].ca 43", "listen[0].crl 48",
+                                 "listen[0].ocsp 49", "listen[0].certificates[0].certificate 54",
+                                 "listen[0].certificates[0].key 55", "listen[0].certificates[0].ocsp 56",
+                                 "listen[0].certificates[1].certificate 59", "listen[0].certificates[1].key 60",
+                                 "trunk[0].certificate 72", "trunk[0].key 73", "trunk[0].crl 77"));
 }
 
 TEST(ParseTest, DefaultsAreThoseOfTheStructs) {
