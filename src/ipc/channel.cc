@@ -26,7 +26,8 @@ const Shape* find_shape(Kind kind) {
 const Shape* shape_of(Kind kind) {
   return find_shape<Hello, Setup, Ready, Stop, Established, Admitted, Refused, Gone, Drain, Idle, Resolved, Offer, Held,
                     Start, Serve, Fault, Close, Released, HandshakeOctets, PostHandshake, SendControl, ControlSent,
-                    InstallTransmit, Resume, Renew, Retire, Reload, Reloaded, Up, Yield, Move, Moved>(kind);
+                    InstallTransmit, Resume, Renew, Retire, Reload, Reloaded, Up, Yield, Move, Moved, Trace, TraceEnd>(
+      kind);
 }
 
 Result<std::pair<Fd, Fd>> Channel::pair() {

@@ -36,6 +36,7 @@ struct Gathering {
   std::vector<std::pair<ListenerId, Fd>> listeners;
   Fd vault;
   Fd estate;
+  Fd collector;
 
   Status take(const Setup& setup, Fd descriptor) {
     switch (setup.what) {
@@ -65,6 +66,9 @@ struct Gathering {
         return {};
       case Setup::What::kEstate:
         estate = std::move(descriptor);
+        return {};
+      case Setup::What::kCollector:
+        collector = std::move(descriptor);
         return {};
     }
     return fail("an unknown kind of setup, {}", static_cast<unsigned>(setup.what));
@@ -118,6 +122,7 @@ Result<ChildSetup> Child::wait_for_setup() {
                         .handshake = packet.as<Ready>().handshake,
                         .vault = std::move(gathering.vault),
                         .estate = std::move(gathering.estate),
+                        .collector = std::move(gathering.collector),
                         .doorbells = std::move(gathering.doorbells),
                         .listeners = std::move(gathering.listeners)};
     } else {

@@ -25,6 +25,7 @@ struct ChildSetup {
   HandshakeIndex handshake;               // of a handshake process
   Fd vault;                               // to a handshake process
   Fd estate;                              // to a worker
+  Fd collector;                           // to a worker, where there is one
   std::array<Fd, kMaxWorkers> doorbells;  // to a worker
   std::vector<std::pair<ListenerId, Fd>>
       listeners;  // stream listeners to the handshake process, UDP sockets to workers

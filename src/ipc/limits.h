@@ -17,6 +17,9 @@ inline constexpr std::size_t kMaxTargets = config::kMaxTargets;
 // never mixed with another process's.
 inline constexpr std::size_t kRecordBytes = 16384;
 
+// `ktrunk trace` commands at once.
+inline constexpr unsigned kMaxTraces = 4;
+
 // Descriptors on their way to one process and not yet acknowledged. The kernel refuses more than RLIMIT_NOFILE of them
 // for all processes of a user together (ETOOMANYREFS); what is beyond the cap waits in the sender's queue.
 inline constexpr unsigned kMaxDescriptorsInFlight = 64;

@@ -10,7 +10,8 @@
 //   any child  -> supervisor     Hello, Up
 //   handshake  -> supervisor     Established +fd, Resolved, Idle, SendControl, Resume, Fault, Retire, Reloaded
 //   supervisor -> handshake      Admitted, Refused, Gone, Drain, PostHandshake +fd, InstallTransmit +fd, Renew, Reload
-//   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume, Move
+//   supervisor -> worker         Offer +fd, Start, Serve, Close, SendControl, Resume, Move, Trace +fd,
+//                                TraceEnd
 //   worker     -> supervisor     Held, Fault, Released, HandshakeOctets, ControlSent, Moved
 //
 // The life of a connection: Established +fd -> the supervisor claims a slot of the connection table, keeps a duplicate,
@@ -80,6 +81,8 @@ enum class Kind : std::uint16_t {
   kYield,
   kMove,
   kMoved,
+  kTrace,
+  kTraceEnd,
 };
 
 struct Header {
@@ -129,12 +132,13 @@ struct Setup {
   static constexpr Kind kKind = Kind::kSetup;
   static constexpr unsigned kDescriptors = 1;
   enum class What : std::uint8_t {
-    kConfig,    // sealed memfd with the configuration's text
-    kRegion,    // memfd of the shared region
-    kListener,  // listening stream socket (to the handshake process) or bound UDP socket (to workers), of `listener`
-    kDoorbell,  // eventfd of worker `worker`: readable when it has something to look at in the shared region
-    kVault,     // memory of the vault (vault.h), to handshake processes alone
-    kEstate,    // memory of the estate of this worker's place (estate.h)
+    kConfig,     // sealed memfd with the configuration's text
+    kRegion,     // memfd of the shared region
+    kListener,   // listening stream socket (to the handshake process) or bound UDP socket (to workers), of `listener`
+    kDoorbell,   // eventfd of worker `worker`: readable when it has something to look at in the shared region
+    kVault,      // memory of the vault (vault.h), to handshake processes alone
+    kEstate,     // memory of the estate of this worker's place (estate.h)
+    kCollector,  // UDP socket, connected to hep.collector, to workers
   } what = What::kConfig;
   WorkerIndex worker;   // kDoorbell
   ListenerId listener;  // kListener
@@ -452,6 +456,22 @@ struct Reloaded {
   std::uint32_t number = 0;
   enum class Outcome : std::uint8_t { kReady, kFailed } outcome = Outcome::kReady;
   Text<1024> what;  // kFailed: why; kReady: warnings, one per line
+};
+
+// supervisor -> worker: from now on copies of the messages that come from a trunk and go to it are wanted, as packets
+// of trace.h on this socket. It is non-blocking: what it does not take is dropped.
+struct Trace {
+  static constexpr Kind kKind = Kind::kTrace;
+  static constexpr unsigned kDescriptors = 1;
+  TrunkId trunk;
+  std::uint16_t place = 0;  // below kMaxTraces; nobody's until now
+};
+
+// supervisor -> worker: no more of it.
+struct TraceEnd {
+  static constexpr Kind kKind = Kind::kTraceEnd;
+  static constexpr unsigned kDescriptors = 0;
+  std::uint32_t place = 0;
 };
 
 // A body that may be sent: plain bytes, small, and it says its kind.

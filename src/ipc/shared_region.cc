@@ -14,7 +14,7 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b7472756e6b0005;  // "ktrunk", layout 5
+constexpr std::uint64_t kMagic = 0x6b7472756e6b0006;  // "ktrunk", layout 6
 
 struct alignas(64) RegionHeader {
   std::uint64_t magic;

@@ -171,6 +171,10 @@ struct alignas(64) WorkerStats {
   Counter submits;           // io_uring_enter calls
   Counter key_updates_sent;  // records of our own KeyUpdates that went out
   Counter handed_over;       // messages received here and given to other workers to handle
+  Counter hep_sent;          // messages for hep.collector that the kernel took
+  Counter hep_dropped;       // it did not, or a datagram does not hold them
+  Counter traced;            // messages for `ktrunk trace`
+  Counter trace_dropped;     // those that it was too slow for, or that were too long
 };
 
 // Writer: that handshake process. The counts go on when it is restarted.
