@@ -50,7 +50,8 @@ constexpr std::array kSystemCalls = {
     SCMP_SYS(io_uring_enter),
     SCMP_SYS(read),  // the doorbell
     SCMP_SYS(write),          SCMP_SYS(writev),
-    SCMP_SYS(recvmsg),  // the channel; an error ends as a readable one
+    SCMP_SYS(recvmsg),   // the channel; an error ends as a readable one
+    SCMP_SYS(sendmmsg),  // tracing
     SCMP_SYS(sendmsg),        SCMP_SYS(close),           SCMP_SYS(shutdown),     SCMP_SYS(brk),
     SCMP_SYS(munmap),         SCMP_SYS(mremap),          SCMP_SYS(madvise),      SCMP_SYS(futex),  // statics' guards
     SCMP_SYS(sched_yield),    SCMP_SYS(clock_gettime),   SCMP_SYS(gettimeofday), SCMP_SYS(getpid),

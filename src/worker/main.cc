@@ -24,7 +24,8 @@ Result<Endowment> take_endowment(ipc::Child& child) {
                       .ring = Fd(ipc::kRingDescriptor),
                       .self = setup->worker,
                       .doorbells = std::move(setup->doorbells),
-                      .udp_sockets = std::move(setup->listeners)};
+                      .udp_sockets = std::move(setup->listeners),
+                      .collector = std::move(setup->collector)};
   if (!endowment.self.valid() || endowment.self.value >= endowment.region.sizes().workers)
     return fail("the supervisor names worker {} of {}", endowment.self.value, endowment.region.sizes().workers);
   for (unsigned worker = 0; worker < endowment.region.sizes().workers; ++worker) {
@@ -35,9 +36,10 @@ Result<Endowment> take_endowment(ipc::Child& child) {
 
 Status run() {
   auto child = ipc::Child::start(
-      ipc::Role::kWorker, {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart,
-                           ipc::Kind::kServe, ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume,
-                           ipc::Kind::kYield, ipc::Kind::kDrain, ipc::Kind::kMove});
+      ipc::Role::kWorker,
+      {ipc::Kind::kSetup, ipc::Kind::kReady, ipc::Kind::kStop, ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe,
+       ipc::Kind::kClose, ipc::Kind::kSendControl, ipc::Kind::kResume, ipc::Kind::kYield, ipc::Kind::kDrain,
+       ipc::Kind::kMove, ipc::Kind::kTrace, ipc::Kind::kTraceEnd});
   if (!child) return std::unexpected(child.error());
   auto endowment = take_endowment(*child);
   if (!endowment) return std::unexpected(endowment.error());

@@ -30,10 +30,23 @@ std::uint64_t preference(std::uint64_t affinity, SlotIndex slot) {
   return mixed ^ mixed >> 32;
 }
 
+template <typename Act>
+void for_each_message(const Block& block, Act&& act) {
+  sip::Framer framer(block.bytes);
+  std::string_view rest(block.chunk.octets, block.bytes);
+  while (!rest.empty()) {
+    const sip::Framer::Result frame = framer.next(rest);
+    if (frame.outcome == sip::Framer::Outcome::kMessage) act(rest.substr(0, frame.length));
+    if (frame.length == 0 || frame.outcome == sip::Framer::Outcome::kMalformed) return;
+    rest.remove_prefix(frame.length);
+  }
+}
+
 }  // namespace
 
 MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-                               ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams)
+                               ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams,
+                               Tracer& tracer)
     : config_(config),
       region_(region),
       self_(self),
@@ -42,6 +55,7 @@ MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRe
       sender_(sender),
       waiting_(waiting),
       datagrams_(datagrams),
+      tracer_(tracer),
       admission_(config, region),
       large_(config, region),
       key_(key_of(region)),
@@ -59,6 +73,7 @@ sip::Flow MessageHandler::flow_of(const Connection& connection) {
 void MessageHandler::handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier) {
   stats_.messages_received.add();
   message_.parse(octets, carrier);
+  trace_received(octets, source);
   if (message_.is_request()) {
     if (const auto how = admission_.treatment(source); how != config::Strangers::kServe) return turn_away(how, source);
   }
@@ -79,6 +94,7 @@ void MessageHandler::refuse(std::string_view head, const sip::Flow& source, int 
   if (head.empty()) return;
   stats_.messages_received.add();
   message_.parse(head, sip::Carrier::kDatagram);
+  trace_received(head, source);
   if (message_.is_request()) perform(sip::Reply{.status = status, .reason = reason, .extra_headers = {}}, source);
 }
 
@@ -98,9 +114,13 @@ void MessageHandler::perform(const sip::Reply& reply, const sip::Flow& source) {
   if (hop.connection != nullptr && sender_.has_room(*hop.connection, reply_.size())) {
     std::memcpy(sender_.reserve(*hop.connection, reply_.size()), reply_.data(), reply_.size());
     sender_.commit(*hop.connection, reply_.size());
+    trace_sent(reply_.data(), reply_.size(), hop.flow);
   } else if (hop.socket != nullptr && datagrams_.has_room()) {
     std::memcpy(datagrams_.reserve(reply_.size()), reply_.data(), reply_.size());
-    datagrams_.commit(*hop.socket, sip::reply_address(message_, source), reply_.size());
+    sip::Flow way = hop.flow;
+    way.remote = sip::reply_address(message_, source);
+    datagrams_.commit(*hop.socket, way.remote, reply_.size());
+    trace_sent(reply_.data(), reply_.size(), way);
   } else {
     return drop("the peer takes no answers", source);
   }
@@ -177,14 +197,18 @@ bool MessageHandler::has_room_for_response(const Hop& hop, std::size_t bytes) co
 void MessageHandler::put(const Hop& hop) {
   const std::size_t bytes = edits_.size(message_.bytes());
   if (hop.connection != nullptr) {
-    edits_.write(message_.bytes(), sender_.reserve(*hop.connection, bytes));
+    char* octets = sender_.reserve(*hop.connection, bytes);
+    edits_.write(message_.bytes(), octets);
     sender_.commit(*hop.connection, bytes);
+    trace_sent(octets, bytes, hop.flow);
   } else if (hop.awaited.valid()) {
     edits_.write(message_.bytes(), waiting_.reserve(hop.awaited, bytes));
     waiting_.commit(hop.awaited, bytes);
   } else {
-    edits_.write(message_.bytes(), datagrams_.reserve(bytes));
+    char* octets = datagrams_.reserve(bytes);
+    edits_.write(message_.bytes(), octets);
     datagrams_.commit(*hop.socket, hop.flow.remote, bytes);
+    trace_sent(octets, bytes, hop.flow);
   }
 }
 
@@ -339,7 +363,15 @@ void MessageHandler::serve_waiting(Clock::time_point now) {
 void MessageHandler::send_waiting(TrunkId trunk, Connection& connection) {
   BlockQueue blocks;
   waiting_.take(trunk, blocks);
+  if (tracer_.active()) trace_waiting(blocks, connection);
   sender_.put_unsent(connection, blocks);
+}
+
+// Until now it was not known where they go.
+void MessageHandler::trace_waiting(const BlockQueue& blocks, const Connection& connection) {
+  const sip::Flow flow = flow_of(connection);
+  for (const Block* block = blocks.front(); block != nullptr; block = block->next.get())
+    for_each_message(*block, [&](std::string_view message) { tracer_.sent(flow, message); });
 }
 
 void MessageHandler::give_back(TrunkId trunk, const Block& block) {
@@ -348,14 +380,7 @@ void MessageHandler::give_back(TrunkId trunk, const Block& block) {
                          .trunk = trunk,
                          .listener = config_.trunks[trunk.value].listener,
                          .remote = {}};
-  sip::Framer framer(block.bytes);
-  std::string_view rest(block.chunk.octets, block.bytes);
-  while (!rest.empty()) {
-    const sip::Framer::Result frame = framer.next(rest);
-    if (frame.outcome == sip::Framer::Outcome::kMessage) give_back(rest.substr(0, frame.length), source);
-    if (frame.length == 0 || frame.outcome == sip::Framer::Outcome::kMalformed) return;
-    rest.remove_prefix(frame.length);
-  }
+  for_each_message(block, [&](std::string_view message) { give_back(message, source); });
 }
 
 // A request has our Via on top: the answer goes back by it, as one of the trunk's would.

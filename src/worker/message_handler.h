@@ -19,6 +19,7 @@
 #include "worker/datagrams.h"
 #include "worker/large_requests.h"
 #include "worker/sender.h"
+#include "worker/tracer.h"
 #include "worker/waiting_room.h"
 
 namespace ktrunk::worker {
@@ -26,7 +27,8 @@ namespace ktrunk::worker {
 class MessageHandler {
  public:
   MessageHandler(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-                 ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams);
+                 ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams,
+                 Tracer& tracer);
 
   // A whole message that arrived by `source`. carrier says whether octets behind its body may be there.
   void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier);
@@ -68,6 +70,14 @@ class MessageHandler {
   [[nodiscard]] bool has_room(const Hop& hop, std::size_t bytes) const;
   [[nodiscard]] bool has_room_for_response(const Hop& hop, std::size_t bytes) const;
   void put(const Hop& hop);
+  // Tells those who watch, if anybody does, of what message_ is, or has led to.
+  void trace_received(std::string_view octets, const sip::Flow& source) {
+    if (tracer_.active()) tracer_.received(source, message_.value(sip::HeaderId::kCallId), octets);
+  }
+  void trace_sent(const char* octets, std::size_t bytes, const sip::Flow& to) {
+    if (tracer_.active()) tracer_.sent(to, message_.value(sip::HeaderId::kCallId), {octets, bytes});
+  }
+  void trace_waiting(const BlockQueue& blocks, const Connection& connection);
   void drop(const char* why, const sip::Flow& source);
   void refuse(int status, std::string_view reason, const sip::Flow& source);
   void reply_unavailable(const char* reason, const sip::Flow& source);
@@ -96,6 +106,7 @@ class MessageHandler {
   Sender& sender_;
   WaitingRoom& waiting_;
   Datagrams& datagrams_;
+  Tracer& tracer_;
   Admission admission_;
   LargeRequests large_;
   sip::TokenKey key_;

@@ -41,8 +41,10 @@ Process::Process(Endowment endowment, ipc::Channel channel, std::unique_ptr<Ring
       inheritance_(endowment_.estate, chunks_, blocks_, sender_, waiting_),
       fan_out_(endowment_.region, endowment_.estate, chunks_, endowment_.self,
                endowment_.config.limits.max_message_bytes),
-      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_),
-      watch_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, datagrams_) {}
+      tracer_(endowment_.config, endowment_.region, endowment_.self, std::move(endowment_.collector)),
+      handler_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, waiting_, datagrams_,
+               tracer_),
+      watch_(endowment_.config, endowment_.region, endowment_.self, connections_, sender_, datagrams_, tracer_) {}
 
 Status Process::start() {
   const auto in_use = [this](OperationKind kind) {
@@ -92,6 +94,11 @@ Status Process::run() {
     sender_.start_all(now_);
     ring_doorbells();
     arm_channel_write();
+    if (tracer_.pending()) {
+      // SIP first: those who watch cost a system call more, and no time before the send.
+      ring_->submit();
+      tracer_.flush();
+    }
     if (yield_by_ && may_yield()) {
       // Datagrams go now or never; all else is in the estate. What it has told the supervisor must have gone.
       ring_->submit();
@@ -206,6 +213,12 @@ Status Process::on_packet(ipc::Packet& packet) {
       return {};
     case ipc::Kind::kMove:
       on_move(packet.as<ipc::Move>());
+      return {};
+    case ipc::Kind::kTrace:
+      tracer_.begin(packet.as<ipc::Trace>(), packet.take_descriptor());
+      return {};
+    case ipc::Kind::kTraceEnd:
+      tracer_.end(packet.as<ipc::TraceEnd>());
       return {};
     case ipc::Kind::kStop:
       stopping_ = true;

@@ -20,6 +20,7 @@
 #include "worker/receiver.h"
 #include "worker/ring.h"
 #include "worker/sender.h"
+#include "worker/tracer.h"
 #include "worker/trunk_watch.h"
 
 namespace ktrunk::worker {
@@ -33,6 +34,7 @@ struct Endowment {
   WorkerIndex self;
   std::array<Fd, ipc::kMaxWorkers> doorbells;  // by worker; our own is waited for, the others are rung
   std::vector<std::pair<ListenerId, Fd>> udp_sockets;
+  Fd collector{};  // connected to hep.collector, where there is one
 };
 
 class Process final : private StreamEvents {
@@ -123,6 +125,7 @@ class Process final : private StreamEvents {
   Inheritance inheritance_;
   FanOut fan_out_;
   std::unique_ptr<Receiver> receiver_;
+  Tracer tracer_;
   MessageHandler handler_;
   TrunkWatch watch_;
   SpareMemory spare_;

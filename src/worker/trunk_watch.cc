@@ -16,13 +16,14 @@ Clock::time_point rounded(Clock::time_point time) { return std::chrono::floor<st
 }  // namespace
 
 TrunkWatch::TrunkWatch(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-                       const ConnectionTable& connections, Sender& sender, Datagrams& datagrams)
+                       const ConnectionTable& connections, Sender& sender, Datagrams& datagrams, Tracer& tracer)
     : config_(config),
       region_(region),
       self_(self),
       connections_(connections),
       sender_(sender),
       datagrams_(datagrams),
+      tracer_(tracer),
       key_{region.secret().bytes},
       own_(config) {}
 
@@ -73,7 +74,10 @@ void TrunkWatch::look_at_connections(TrunkId id, Clock::time_point now, const Fa
                          .trunk = id,
                          .listener = info.listener,
                          .remote = info.peer};
-    if (send(*connection, question({.trunk = id}, flow))) asked(trunk, watched);
+    const std::string octets = question({.trunk = id}, flow);
+    if (!send(*connection, octets)) continue;
+    asked(trunk, watched);
+    if (tracer_.active()) tracer_.sent(flow, octets);
   }
 }
 
@@ -114,6 +118,7 @@ void TrunkWatch::look_at_targets(TrunkId id, Clock::time_point now) {
     std::memcpy(datagrams_.reserve(octets.size()), octets.data(), octets.size());
     datagrams_.commit(*socket, address, octets.size());
     asked(trunk, watched);
+    if (tracer_.active()) tracer_.sent(flow, octets);
   }
 }
 

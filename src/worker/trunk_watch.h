@@ -25,6 +25,7 @@
 #include "worker/connection_table.h"
 #include "worker/datagrams.h"
 #include "worker/sender.h"
+#include "worker/tracer.h"
 
 namespace ktrunk::worker {
 
@@ -36,7 +37,7 @@ class TrunkWatch {
 
   // All outlive it.
   TrunkWatch(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self,
-             const ConnectionTable& connections, Sender& sender, Datagrams& datagrams);
+             const ConnectionTable& connections, Sender& sender, Datagrams& datagrams, Tracer& tracer);
 
   // Asks those whose time has come, and judges those who were asked.
   void tick(Clock::time_point now, const Fault& fault);
@@ -69,6 +70,7 @@ class TrunkWatch {
   const ConnectionTable& connections_;
   Sender& sender_;
   Datagrams& datagrams_;
+  Tracer& tracer_;
   sip::TokenKey key_;
   sip::OwnAddresses own_;
   Clock::time_point now_{};

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kPatience = 30'000;  // ms
 
-int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd, 2> bells, Fd channel,
+int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd, 2> bells, Fd channel, Fd collector,
          const config::Config& config) {
   auto estate = ipc::Estate::map(Fd(::dup(place.estate())));
   if (!estate) return 9;
@@ -31,14 +31,16 @@ int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd
                               .ring = Fd(::dup(place.ring())),
                               .self = WorkerOnBench::kSelf,
                               .doorbells = {},
-                              .udp_sockets = {}};
+                              .udp_sockets = {},
+                              .collector = std::move(collector)};
   endowment.config.workers = 2;
   for (std::size_t i = 0; i < bells.size(); ++i) endowment.doorbells[i] = std::move(bells[i]);
   log::init("worker/0", log::Format::kText, spdlog::level::warn);
   auto process = worker::Process::create(
-      std::move(endowment), ipc::Channel(std::move(channel), {ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe,
-                                                              ipc::Kind::kClose, ipc::Kind::kSendControl,
-                                                              ipc::Kind::kResume, ipc::Kind::kMove, ipc::Kind::kStop}));
+      std::move(endowment),
+      ipc::Channel(std::move(channel),
+                   {ipc::Kind::kOffer, ipc::Kind::kStart, ipc::Kind::kServe, ipc::Kind::kClose, ipc::Kind::kSendControl,
+                    ipc::Kind::kResume, ipc::Kind::kMove, ipc::Kind::kStop, ipc::Kind::kTrace, ipc::Kind::kTraceEnd}));
   if (!process) return 10;
   if (!(*process)->confine()) return 11;
   return (*process)->run() ? 0 : 12;
@@ -111,7 +113,7 @@ void write_all(const Fd& fd, std::string_view octets) {
   }
 }
 
-WorkerOnBench::WorkerOnBench(config::Limits limits, config::Config config)
+WorkerOnBench::WorkerOnBench(config::Limits limits, config::Config config, Fd collector)
     : region_(std::move(*ipc::SharedRegion::create({.workers = 2, .max_connections = 64, .trunks = 1}))),
       place_(std::move(*supervisor::WorkerPlace::create())),
       channel_(Fd(), {}) {
@@ -123,7 +125,7 @@ WorkerOnBench::WorkerOnBench(config::Limits limits, config::Config config)
   if (pid_ == 0) {
     ours.reset();
     // By exit, not _exit: what is destroyed at the end must do with the calls that are left.
-    std::exit(live(std::move(region_), place_, std::move(bells_), std::move(theirs), config));
+    std::exit(live(std::move(region_), place_, std::move(bells_), std::move(theirs), std::move(collector), config));
   }
   EXPECT_GT(pid_, 0);
   channel_ = ipc::Channel(std::move(ours), {ipc::Kind::kHeld, ipc::Kind::kFault, ipc::Kind::kReleased,

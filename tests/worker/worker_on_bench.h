@@ -36,8 +36,9 @@ class WorkerOnBench {
   static constexpr WorkerIndex kSelf{0};
   static constexpr WorkerIndex kOther{1};  // played by the test
 
-  explicit WorkerOnBench(config::Limits limits = {}, config::Config config = {});  // limits: in place of config's
-  ~WorkerOnBench();                                                                // ends the process
+  // limits: in place of config's; collector: connected, to config.hep.collector as it were.
+  explicit WorkerOnBench(config::Limits limits = {}, config::Config config = {}, Fd collector = {});
+  ~WorkerOnBench();  // ends the process
   WorkerOnBench(const WorkerOnBench&) = delete;
   WorkerOnBench& operator=(const WorkerOnBench&) = delete;
 
