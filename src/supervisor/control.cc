@@ -12,9 +12,11 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <utility>
 
 #include "base/log.h"
+#include "base/packet.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -83,7 +85,9 @@ void Control::accept() {
 }
 
 Status Control::take(Fd fd, Clock::duration limit) {
-  const auto client = clients_.emplace(clients_.end(), Client{.number = next_number_++, .fd = std::move(fd)});
+  const auto client = clients_.emplace(clients_.end());
+  client->number = next_number_++;
+  client->fd = std::move(fd);
   auto watch = loop_.watch(client->fd.get(), Interest::kRead,
                            [this, client](Ready) { client->reply.empty() ? read(client) : write(client); });
   if (!watch) {
@@ -101,8 +105,13 @@ void Control::allow(const Reply& reply, Clock::duration limit) {
 }
 
 bool Control::serves_others(const std::optional<Reply>& waiting) const {
-  return std::ranges::any_of(clients_,
-                             [&](const Client& client) { return !waiting || client.number != waiting->client_; });
+  return std::ranges::any_of(clients_, [&](const Client& client) {
+    return client.guard == nullptr && (!waiting || client.number != waiting->client_);
+  });
+}
+
+void Control::dismiss() {
+  clients_.remove_if([](const Client& client) { return client.guard != nullptr; });
 }
 
 void Control::save(StateWriter& state, const std::optional<Reply>& waiting) const {
@@ -125,6 +134,10 @@ Result<std::optional<Control::Reply>> Control::restore(StateReader& state) {
 }
 
 void Control::read(ClientPosition client) {
+  if (client->guard != nullptr) {  // it has gone, or has no more to say
+    clients_.erase(client);
+    return;
+  }
   std::array<char, 1024> buffer;
   const ssize_t got = ::read(client->fd.get(), buffer.data(), buffer.size());
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -144,7 +157,25 @@ void Control::answer(ClientPosition client, const std::string& line) {
   const auto request = nlohmann::json::parse(line, nullptr, false);
   if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
     return reply(number, R"({"error":"expected one line such as {\"command\":\"status\"}"})");
-  answer_(request["command"].get<std::string>(), Reply(*this, number));
+  Request told{.command = request["command"].get<std::string>(), .trunk = {}};
+  if (request.contains("trunk") && request["trunk"].is_string()) told.trunk = request["trunk"].get<std::string>();
+  answer_(told, Reply(*this, number));
+}
+
+void Control::stand(std::uint64_t number, const std::string& document, const Fd& descriptor,
+                    std::shared_ptr<void> guard) {
+  const auto client = std::ranges::find(clients_, number, &Client::number);
+  if (client == clients_.end()) return;
+  const std::string line = document + "\n";
+  // Nothing has been sent to it yet, so that so little always fits.
+  const auto sent = send_packet(client->fd.get(), std::as_bytes(std::span(line)), {}, descriptor);
+  if (!sent || *sent != PacketSent::kSent) {
+    clients_.erase(client);
+    return;
+  }
+  client->guard = std::move(guard);
+  client->limit.reset();
+  client->watch.set(Interest::kRead);
 }
 
 void Control::reply(std::uint64_t number, std::string document) {

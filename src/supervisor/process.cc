@@ -133,7 +133,7 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       connections_(config_, region_, *this),
       trunk_states_(config_, region_),
       control_(*loop_, config_.control_socket,
-               [this](std::string_view command, const Control::Reply& reply) { answer(command, reply); }),
+               [this](const Control::Request& request, const Control::Reply& reply) { answer(request, reply); }),
       quarantine_(config_.quarantine),
       reload_([this](HandshakeIndex process, const ipc::Reload& message) { tell(child_of(process), message); }) {
   for (unsigned process = 0; process < config_.handshake_processes; ++process)
@@ -147,6 +147,7 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
 }
 
 Process::~Process() {
+  control_.dismiss();  // while there are children to be told
   for (const ChildProcess& child : children_) child.kill();
 }
 
@@ -160,6 +161,9 @@ Status Process::open(const std::string& text) {
   auto listeners = open_listeners(config_);
   if (!listeners) return std::unexpected(listeners.error());
   listeners_ = std::move(*listeners);
+  auto collector = open_collector(config_);
+  if (!collector) return std::unexpected(collector.error());
+  collector_ = std::move(*collector);
   for (unsigned worker = 0; worker < config_.workers; ++worker) {
     Fd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!bell.valid()) return fail_errno(errno, "eventfd for a worker's doorbell");

@@ -3,6 +3,7 @@
 // them again when they die, and ends everything in order on SIGTERM or SIGINT.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <memory>
 #include <optional>
@@ -138,10 +139,16 @@ class Process final : private ChildMail {
   void finish_upgrade();
 
   // Commands: process_commands.cc.
-  void answer(std::string_view command, const Control::Reply& reply);
+  void answer(const Control::Request& request, const Control::Reply& reply);
   [[nodiscard]] std::string status();
   void begin_reload(Reload::Finished finished);
   void look_at_connections();
+
+  // Tracing: process_tracing.cc.
+  void begin_trace(const std::string& trunk, const Control::Reply& reply);
+  void end_trace(std::uint16_t place);
+  void tell_of_trace(std::size_t index, std::uint16_t place);
+  void look_at_collector();
 
   // ChildMail
   void to_worker(WorkerIndex worker, const ipc::Offer& offer, Fd descriptor) override;
@@ -167,6 +174,14 @@ class Process final : private ChildMail {
   std::unique_ptr<EventLoop> loop_;
   Connections connections_;
   TrunkStates trunk_states_;
+  // A `ktrunk trace` that goes on: the end that workers write to.
+  struct Trace {
+    TrunkId trunk;
+    Fd socket;
+  };
+  std::array<Trace, ipc::kMaxTraces> traces_;
+  Fd collector_;  // UDP, for hep.collector
+  std::uint64_t hep_dropped_ = 0;
   Control control_;
   Fd config_memory_;
   Fd vault_;  // for handshake processes alone; never mapped here

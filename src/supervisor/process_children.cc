@@ -205,9 +205,13 @@ Status Process::set_up_worker(std::size_t index) {
   }
   const WorkerIndex self = worker_of(index);
   if (auto s = give(index, {.what = ipc::Setup::What::kEstate}, places_[self.value].estate()); !s) return s;
+  if (collector_.valid()) {
+    if (auto s = give(index, {.what = ipc::Setup::What::kCollector}, collector_.get()); !s) return s;
+  }
   if (auto s = children_[index].channel()->send(ipc::Ready{.worker = self}); !s) return s;
   children_[index].set_ready();
   if (phase_ != Phase::kRunning) tell(index, ipc::Drain{});
+  for (std::uint16_t place = 0; place < traces_.size(); ++place) tell_of_trace(index, place);
   connections_.worker_ready(self);
   return {};
 }

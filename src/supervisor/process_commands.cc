@@ -27,7 +27,9 @@ std::string reload_json(const ReloadOutcome& outcome) {
 
 }  // namespace
 
-void Process::answer(std::string_view command, const Control::Reply& reply) {
+void Process::answer(const Control::Request& request, const Control::Reply& reply) {
+  const std::string& command = request.command;
+  if (command == "trace") return begin_trace(request.trunk, reply);
   if (command == "status") return reply(status());
   if (command == "reload") return begin_reload([reply](const ReloadOutcome& outcome) { reply(reload_json(outcome)); });
   if (command == "upgrade") return begin_upgrade(reply);
@@ -35,7 +37,8 @@ void Process::answer(std::string_view command, const Control::Reply& reply) {
     if (phase_ == Phase::kRunning) begin_drain();
     return reply(text_of({{"drain", "begun"}, {"pid", ::getpid()}, {"connections", connections_.count()}}));
   }
-  reply(text_of({{"error", fmt::format("unknown command '{}'; known: status, reload, upgrade, drain", command)}}));
+  reply(
+      text_of({{"error", fmt::format("unknown command '{}'; known: status, reload, upgrade, drain, trace", command)}}));
 }
 
 std::string Process::status() {
@@ -80,6 +83,7 @@ void Process::look_at_connections() {
   connections_.look(Clock::now());
   trunk_states_.look(Clock::now());
   look_at_former_handshakes(Clock::now());
+  look_at_collector();
   look_timer_ = loop_->after(connections_.look_interval(), [this] { look_at_connections(); });
 }
 

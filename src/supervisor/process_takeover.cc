@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "supervisor/process.h"
+#include "supervisor/sockets.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -86,6 +87,9 @@ Result<std::unique_ptr<Process>> Process::take_over(StateReader& state, const Ta
 Status Process::restore(StateReader& state, const TakeOver& how) {
   vault_ = state.descriptor();
   for (std::size_t i = 0; i < config_.listeners.size(); ++i) listeners_.push_back(state.descriptor());
+  auto collector = open_collector(config_);
+  if (!collector) return std::unexpected(collector.error());
+  collector_ = std::move(*collector);
   for (unsigned worker = 0; worker < config_.workers; ++worker) doorbells_.push_back(state.descriptor());
   for (unsigned worker = 0; worker < config_.workers; ++worker) {
     auto place = WorkerPlace::restore(state);

@@ -118,6 +118,7 @@ void Process::hand_over() {
     return;
   }
   if (reload_.under_way()) return refuse_upgrade("a reload is in progress; upgrade when it is done");
+  control_.dismiss();
   refuse_upgrade(become(upgrade_.candidate, {}).what);
 }
 

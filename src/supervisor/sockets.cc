@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include "base/log.h"
+
 namespace ktrunk::supervisor {
 namespace {
 
@@ -44,6 +46,25 @@ Result<Fd> open_listener(const config::Listener& listener) {
 }
 
 }  // namespace
+
+Result<Fd> open_collector(const config::Config& config) {
+  const Address& address = config.hep.collector;
+  if (address.empty()) return Fd();
+  Fd fd(::socket(address.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fail_errno(errno, fmt::format("key 'hep.collector': socket for {}", address.text()));
+  if (auto status = connect_collector(fd, config); !status) log::warn("{}; trying again", status.error().what);
+  return fd;
+}
+
+Status connect_collector(const Fd& socket, const config::Config& config) {
+  const Address& address = config.hep.collector;
+  sockaddr nowhere{};
+  nowhere.sa_family = AF_UNSPEC;
+  (void)::connect(socket.get(), &nowhere, sizeof nowhere);
+  if (::connect(socket.get(), address.data(), address.size()) != 0)
+    return fail_errno(errno, fmt::format("the HEP collector {}", address.text()));
+  return {};
+}
 
 Result<std::vector<Fd>> open_listeners(const config::Config& config) {
   std::vector<Fd> sockets;

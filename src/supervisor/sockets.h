@@ -13,4 +13,10 @@ namespace ktrunk::supervisor {
 // One socket per [[listen]] table, in their order: listening streams, bound UDP. Errors name the table and the address.
 [[nodiscard]] Result<std::vector<Fd>> open_listeners(const config::Config& config);
 
+// The socket for hep.collector; not valid where there is none. It is non-blocking. A collector that cannot be reached
+// is no error: connect_collector() may be tried again.
+[[nodiscard]] Result<Fd> open_collector(const config::Config& config);
+// Chooses the way to the collector, and our own address for it, anew.
+[[nodiscard]] Status connect_collector(const Fd& socket, const config::Config& config);
+
 }  // namespace ktrunk::supervisor

@@ -66,7 +66,11 @@ Json worker_json(const ipc::WorkerStats& stats, unsigned index) {
           {"control_records", stats.control_records.read()},
           {"submits", stats.submits.read()},
           {"key_updates_sent", stats.key_updates_sent.read()},
-          {"handed_over", stats.handed_over.read()}};
+          {"handed_over", stats.handed_over.read()},
+          {"hep_sent", stats.hep_sent.read()},
+          {"hep_dropped", stats.hep_dropped.read()},
+          {"traced", stats.traced.read()},
+          {"trace_dropped", stats.trace_dropped.read()}};
 }
 
 std::uint64_t queued_on(const ipc::SharedRegion& region, SlotIndex slot, unsigned worker) {
