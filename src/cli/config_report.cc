@@ -190,6 +190,20 @@ std::string route_text(const Route& route, const Config& config) {
   return text;
 }
 
+std::string share_text(config::Share share) { return fmt::format("{:g}%", share.millionths / 10'000.0); }
+
+std::string hep_text(const Config& config) {
+  std::string text = fmt::format(
+      "Copies of messages, decrypted, go to the HEP collector udp:{} as capture agent {}: {} "
+      "of the calls",
+      config.hep.collector.text(), config.hep.capture_id, share_text(config.hep.sample));
+  for (const Trunk& trunk : config.trunks) {
+    if (trunk.hep_sample != config.hep.sample)
+      text += fmt::format(", of trunk {} {}", trunk.name, share_text(trunk.hep_sample));
+  }
+  return text + "\n";
+}
+
 // Lines of "name  text", the texts under each other, also those that have several lines.
 std::string list(std::string_view title, const std::vector<std::pair<std::string, std::string>>& lines) {
   if (lines.empty()) return fmt::format("\n{}: none\n", title);
@@ -233,6 +247,7 @@ std::string config_report(const Config& config) {
   std::string report = fmt::format("{} is good.\n{} worker{}; records are encrypted {}\nControl socket {}\n",
                                    config.path, config.workers, config.workers == 1 ? "" : "s",
                                    record_layer(config.record_layer), config.control_socket);
+  if (!config.hep.collector.empty()) report += hep_text(config);
   std::vector<std::pair<std::string, std::string>> lines;
   for (const Listener& listener : config.listeners) lines.emplace_back(listener.name, listener_text(listener));
   report += list("Listeners", lines);

@@ -8,8 +8,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include "base/fd.h"
+#include "base/packet.h"
+#include "cli/trace.h"
 
 namespace ktrunk::cli {
 namespace {
@@ -117,6 +120,25 @@ Result<nlohmann::ordered_json> ask(const std::string& socket_path, std::string_v
     return fail("ktrunkd refuses '{}': {}", command, error.is_string() ? error.get<std::string>() : error.dump());
   }
   return answer;
+}
+
+Result<TraceSource> begin_trace(const std::string& socket_path, const std::string& trunk) {
+  const Clock::time_point deadline = Clock::now() + kControlTimeout;
+  Result<Fd> socket = connect_to(socket_path);
+  if (!socket) return std::unexpected(socket.error());
+  const std::string request = nlohmann::ordered_json{{"command", "trace"}, {"trunk", trunk}}.dump() + "\n";
+  if (Status status = send_all(*socket, request, deadline); !status) return std::unexpected(std::move(status.error()));
+  if (Status status = wait_for(*socket, POLLIN, deadline); !status) return std::unexpected(std::move(status.error()));
+  // What begins a trace comes with a descriptor, what refuses it does not.
+  std::string text(4096, '\0');
+  auto receipt = receive_packet(socket->get(), std::as_writable_bytes(std::span(text)), {});
+  if (!receipt) return fail_errno(receipt.error().code, "ktrunkd broke off its answer");
+  if (receipt->descriptor.valid()) return TraceSource{std::move(*socket), std::move(receipt->descriptor)};
+  text.resize(receipt->bytes);
+  const auto answer = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (answer.is_object() && answer.contains("error") && answer["error"].is_string())
+    return fail("ktrunkd refuses 'trace': {}", answer["error"].get<std::string>());
+  return fail("ktrunkd closed the control socket without an answer");
 }
 
 Status wait_for_end(pid_t pid) {

@@ -1,6 +1,10 @@
 // ktrunk: the command line. It talks to ktrunkd by the control socket alone.
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <memory>
 #include <string>
 
 #include "base/programs.h"
@@ -10,6 +14,7 @@
 #include "cli/route_report.h"
 #include "cli/status_report.h"
 #include "cli/table.h"
+#include "cli/trace.h"
 #include "cli/upgrade_report.h"
 #include "config/config.h"
 
@@ -21,6 +26,7 @@ constexpr int kWrongUse = 2;
 
 using ktrunk::Error;
 using ktrunk::Result;
+using ktrunk::Status;
 
 int complain(const Error& error) {
   fmt::print(stderr, "ktrunk: {}\n", ktrunk::cli::printable(error.what));
@@ -42,9 +48,9 @@ Result<ktrunk::config::Config> load(const std::string& path) {
 int check(const std::string& path) {
   const Result<ktrunk::config::Config> config = load(path);
   if (!config) return complain(config.error());
-  if (const ktrunk::Status status = ktrunk::config::check_files(*config); !status) return complain(status.error());
+  if (const Status status = ktrunk::config::check_files(*config); !status) return complain(status.error());
   // Whether keys, certificates and ciphers work is for the one program with OpenSSL to say.
-  if (const ktrunk::Status status = ktrunk::run_check(ktrunk::find_programs().handshake, path); !status)
+  if (const Status status = ktrunk::run_check(ktrunk::find_programs().handshake, path); !status)
     return complain(status.error());
   return print(ktrunk::cli::config_report(*config));
 }
@@ -125,7 +131,7 @@ int drain(const SocketOptions& where, Wait wait) {
   if (const int printed = print(fmt::format("draining: ktrunkd (pid {}) takes nothing new, and ends\n", pid));
       wait == Wait::kNo || printed != kDone)
     return printed;
-  if (const ktrunk::Status status = ktrunk::cli::wait_for_end(pid); !status) return complain(status.error());
+  if (const Status status = ktrunk::cli::wait_for_end(pid); !status) return complain(status.error());
   return print("ktrunkd has ended\n");
 }
 
@@ -138,6 +144,50 @@ int upgrade(const SocketOptions& where) {
   if (report.done) return print(report.text);
   fmt::print(stderr, "{}", report.text);
   return kFailed;
+}
+
+struct TraceOptions {
+  std::string trunk;
+  std::string pcap;  // a file, or "-"; empty: text
+  std::uint64_t count = 0;
+};
+
+// Each message is there for the reader when it has come.
+Status write_to(std::FILE* file, const std::string& octets) {
+  if (std::fwrite(octets.data(), 1, octets.size(), file) == octets.size() && std::fflush(file) == 0) return {};
+  return ktrunk::fail_errno(errno, "cannot write what is traced");
+}
+
+int trace(const SocketOptions& where, const TraceOptions& options) {
+  const Result<std::string> socket = where.path();
+  if (!socket) return complain(socket.error());
+  const auto source = ktrunk::cli::begin_trace(*socket, options.trunk);
+  if (!source) return complain(source.error());
+  const bool as_text = options.pcap.empty();
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(nullptr, std::fclose);
+  std::FILE* out = stdout;
+  if (!as_text && options.pcap != "-") {
+    // Not for everybody to read.
+    const int fd = ::open(options.pcap.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd >= 0) file.reset(::fdopen(fd, "wb"));
+    if (file == nullptr) return complain({.what = fmt::format("{}: {}", options.pcap, ktrunk::errno_text(errno))});
+    out = file.get();
+  }
+  if (!as_text) {
+    if (const Status status = write_to(out, ktrunk::cli::pcap_header()); !status) return complain(status.error());
+  }
+  const auto ended = ktrunk::cli::follow_trace(
+      *source,
+      [&](const ktrunk::ipc::TraceHead& head, std::string_view octets) {
+        return write_to(out, as_text ? ktrunk::cli::trace_text(head, octets, options.trunk)
+                                     : ktrunk::cli::pcap_record(head, octets));
+      },
+      options.count);
+  if (!ended) return complain(ended.error());
+  fmt::print(stderr, "{} messages; {} left out, as they came faster than they could be written\n", ended->messages,
+             ended->dropped);
+  if (ended->why != ktrunk::cli::TraceEnded::Why::kDaemonEnded) return kDone;
+  return complain({.what = "ktrunkd has ended the trace: it ends, or becomes its next version"});
 }
 
 }  // namespace
@@ -185,6 +235,15 @@ int main(int argc, char** argv) {
   where.add_to(*drain_command);
   drain_command->add_flag_callback("--wait", [&] { wait = Wait::kYes; }, "return when ktrunkd has ended");
   drain_command->callback([&] { result = drain(where, wait); });
+
+  TraceOptions trace_options;
+  CLI::App* trace_command = app.add_subcommand(
+      "trace", "Print the messages of a trunk as they pass, decrypted; or write them for Wireshark (--pcap)");
+  trace_command->add_option("TRUNK", trace_options.trunk, "the trunk's name")->required();
+  trace_command->add_option("--pcap", trace_options.pcap, "write a pcap file instead; - for standard output");
+  trace_command->add_option("--count", trace_options.count, "end after so many messages");
+  where.add_to(*trace_command);
+  trace_command->callback([&] { result = trace(where, trace_options); });
 
   try {
     app.parse(argc, argv);

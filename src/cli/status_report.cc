@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <initializer_list>
 #include <string_view>
@@ -133,6 +135,21 @@ std::string trunks(const Json& status) {
   return fmt::format("\nTrunks\n{}", table.text(2));
 }
 
+// The workers' sums; nothing where nobody watches, nor has.
+std::string tracing(const Json& status) {
+  constexpr std::string_view kNames[] = {"hep_sent", "hep_dropped", "traced", "trace_dropped"};
+  std::array<std::uint64_t, std::size(kNames)> sums{};
+  for (const Json& worker : array(status, "workers")) {
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      if (const Json& count = member(worker, kNames[i]); count.is_number_unsigned())
+        sums[i] += count.get<std::uint64_t>();
+    }
+  }
+  if (std::ranges::all_of(sums, [](std::uint64_t sum) { return sum == 0; })) return {};
+  return fmt::format("Copies of messages: {} to the HEP collector, {} dropped; {} traced, {} dropped\n", sums[0],
+                     sums[1], sums[2], sums[3]);
+}
+
 std::string kernel_counters(const Json& status) {
   const Json& counters = member(status, "tls_stat");
   if (!counters.is_object() || counters.empty()) return {};
@@ -160,6 +177,7 @@ std::string status_report(const Json& status) {
                                     text(handshakes, "replaced"))) +
               "\n";
   }
+  report += tracing(status);
   report += section("Processes", array(status, "processes"),
                     {{"process", "name"}, {"pid", "pid"}, {"restarts", "restarts"}}, Align::kRight);
   report += section("Handshake processes", array(status, "handshake_processes"),
