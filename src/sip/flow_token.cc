@@ -223,7 +223,8 @@ class TokenWriter {
       to[3] = digit(three, 0);
     }
     if (i < size_) {  // one octet is two digits, two are three
-      const std::uint32_t two = std::uint32_t{bytes_[i]} << 16 | (i + 2 == size_ ? bytes_[i + 1] << 8 : 0u);
+      const std::uint32_t two =
+          std::uint32_t{bytes_[i]} << 16 | (i + 2 == size_ ? std::uint32_t{bytes_[i + 1]} << 8 : 0u);
       *to++ = digit(two, 18);
       *to++ = digit(two, 12);
       if (i + 2 == size_) *to++ = digit(two, 6);
