@@ -7,6 +7,7 @@
 #include <random>
 
 #include "sip/proxy_world.h"
+#include "support/scale.h"
 #include "support/torture.h"
 
 namespace ktrunk::sip::testing {
@@ -137,8 +138,7 @@ TEST(RoundTripTest, GeneratedMessages) {
   const char* given = std::getenv("KTRUNK_TEST_SEED");
   const auto seed =
       given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 0)) : std::random_device{}();
-  const char* scale = std::getenv("KTRUNK_TEST_SCALE");
-  const int rounds = std::max(1, 3000 / std::max(1, scale == nullptr ? 1 : std::atoi(scale)));
+  const int rounds = std::max(1, 3000 / static_cast<int>(test::scale()));
   std::printf("KTRUNK_TEST_SEED=%u\n", seed);
   World world;
   Generator generator(seed);

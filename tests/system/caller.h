@@ -12,15 +12,10 @@
 #include <thread>
 #include <utility>
 
+#include "support/scale.h"
 #include "support/sip_peer.h"
 
 namespace ktrunk::test {
-
-// KTRUNK_TEST_SCALE: what long tests divide their sizes by.
-inline unsigned scale() {
-  const char* text = std::getenv("KTRUNK_TEST_SCALE");
-  return text == nullptr ? 1 : std::max(1U, static_cast<unsigned>(std::strtoul(text, nullptr, 10)));
-}
 
 // Requests on one connection, as fast as they are answered and with several under way; which came back.
 class Caller {

@@ -23,44 +23,29 @@
 #include <thread>
 
 #include "ipc/crash_point.h"
+#include "support/scale.h"
 #include "system/daemon_fixture.h"
 
 namespace ktrunk::test {
 namespace {
 
-unsigned scale() {
-  const char* text = std::getenv("KTRUNK_TEST_SCALE");
-  return text == nullptr ? 1 : std::max(1U, static_cast<unsigned>(std::strtoul(text, nullptr, 10)));
-}
-
 // Answers what comes, and counts it.
 class Pbx {
  public:
-  explicit Pbx(SipStream& stream) : thread_([this, &stream](const std::stop_token& stop) { serve(stream, stop); }) {}
+  explicit Pbx(SipStream& stream)
+      : echo_(stream, [this](const SipMessage& message) {
+          const std::lock_guard lock(mutex_);
+          ++times_[message.header("Call-ID")];
+        }) {}
   [[nodiscard]] unsigned times(const std::string& call_id) {
     const std::lock_guard lock(mutex_);
     return times_[call_id];
   }
 
  private:
-  void serve(SipStream& stream, const std::stop_token& stop) {
-    while (!stop.stop_requested()) {
-      const auto request = stream.receive_or_end(milliseconds(50));
-      if (!request && request.error().code == ETIMEDOUT) continue;
-      if (!request || !*request) return;
-      {
-        const std::lock_guard lock(mutex_);
-        ++times_[(*request)->header("Call-ID")];
-      }
-      SipMessage response = make_response(**request, 200, "OK");
-      response.body = (*request)->body;
-      (void)stream.send(response);
-    }
-  }
-
   std::mutex mutex_;
   std::map<std::string, unsigned> times_;
-  std::jthread thread_;  // last: it uses what is above
+  Echo echo_;  // last: it uses what is above
 };
 
 // Which of the two workers dies.

@@ -1,7 +1,9 @@
 #include "system/daemon_fixture.h"
 
 #include <dirent.h>
+#include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <set>
@@ -39,11 +41,12 @@ Result<SipMessage> Leg::receive(milliseconds timeout) {
   return std::move(got->first);
 }
 
-void Echo::serve(SipStream& stream, const std::stop_token& stop) {
+void Echo::serve(SipStream& stream, const Seen& seen, const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     const auto message = stream.receive_or_end(milliseconds(100));
     if (!message && message.error().code == ETIMEDOUT) continue;
     if (!message || !*message) return;
+    if (seen) seen(**message);
     if (!(*message)->is_request() || (*message)->method() == "ACK") continue;
     SipMessage response = make_response(**message, 200, "OK");
     response.body = (*message)->body;
@@ -173,6 +176,18 @@ void DaemonTest::TearDown() {
   const Status stopped = daemon_->stop();
   EXPECT_TRUE(stopped) << stopped.error().what;
   if (HasFailure()) std::fprintf(stderr, "%s\n", daemon_->log().c_str());
+}
+
+void DaemonTest::kill_child(const std::string& name) {
+  const pid_t pid = daemon_->pid_of(name);
+  ASSERT_GT(pid, 1) << name;
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  const Status restarted = daemon_->wait_status([&](const Json& now) {
+    return std::ranges::any_of(now["processes"], [&](const Json& process) {
+      return process["name"] == name && process["pid"] > 0 && process["pid"] != pid && process["restarts"] > 0;
+    });
+  });
+  ASSERT_TRUE(restarted) << restarted.error().what;
 }
 
 TlsOptions DaemonTest::as_carrier() {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/certificates.h"
@@ -65,10 +66,13 @@ class Leg {
 // Answers every request on a stream with 200 and the request's body, until the stream ends or its owner goes.
 class Echo {
  public:
-  explicit Echo(SipStream& stream) : thread_([&stream](const std::stop_token& stop) { serve(stream, stop); }) {}
+  // Told of every message that comes, before its answer goes; called on another thread.
+  using Seen = std::function<void(const SipMessage&)>;
+  explicit Echo(SipStream& stream, Seen seen = {})
+      : thread_([&stream, seen = std::move(seen)](const std::stop_token& stop) { serve(stream, seen, stop); }) {}
 
  private:
-  static void serve(SipStream& stream, const std::stop_token& stop);
+  static void serve(SipStream& stream, const Seen& seen, const std::stop_token& stop);
   std::jthread thread_;
 };
 
@@ -87,6 +91,8 @@ class DaemonTest : public testing::Test {
   // ktrunkd alone: for tests whose trunks are not to be connected at once.
   void launch(const std::string& config);
   void TearDown() override;
+  // Kills a child and waits until another has taken its place.
+  void kill_child(const std::string& name);
 
   [[nodiscard]] static TlsOptions as_carrier();
   [[nodiscard]] static TlsOptions as_pbx();

@@ -37,18 +37,6 @@ class ProcessesTest : public DaemonTest {
     if (!end && end.error().code == ETIMEDOUT) return testing::AssertionFailure() << "it is still there";
     return testing::AssertionSuccess();
   }
-  // Kills a child and waits until another has taken its place.
-  void kill_child(const std::string& name) {
-    const pid_t pid = daemon_->pid_of(name);
-    ASSERT_GT(pid, 1);
-    ASSERT_EQ(::kill(pid, SIGKILL), 0);
-    const Status restarted = daemon_->wait_status([&](const Json& now) {
-      return std::ranges::any_of(now["processes"], [&](const Json& process) {
-        return process["name"] == name && process["pid"] > 0 && process["pid"] != pid && process["restarts"] > 0;
-      });
-    });
-    ASSERT_TRUE(restarted) << restarted.error().what;
-  }
   // The handshake process that a peer's connection came from.
   [[nodiscard]] unsigned owner_of(const Json& now, SipStream& stream) const {
     const auto connection = with_peer(now, stream.stream());

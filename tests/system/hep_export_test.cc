@@ -267,14 +267,7 @@ TEST_F(HepExport, SuccessorsOfAWorkerAndAfterAnUpgradeGoOn) {
   ASSERT_NE(stream, nullptr);
   SipStream caller(std::move(stream));
   Echo pbx(*pbx_tls_);
-  for (const char* worker : {"worker/0", "worker/1"}) {
-    const pid_t before = daemon_->pid_of(worker);
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
-    ASSERT_TRUE(daemon_->wait_status([&](const Json&) {
-      const pid_t now = daemon_->pid_of(worker);
-      return now > 0 && now != before;
-    }));
-  }
+  for (const char* worker : {"worker/0", "worker/1"}) ASSERT_NO_FATAL_FAILURE(kill_child(worker));
   const SipMessage first = request_to("tls.test", "after the deaths");
   ASSERT_TRUE(answers(caller, first, 200));
   for (const HepDatagram& datagram : collector_.take(4)) EXPECT_EQ(call_id_of(datagram), first.header("Call-ID"));

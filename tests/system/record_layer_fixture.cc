@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "support/scale.h"
+
 namespace ktrunk::test {
 namespace {
 
@@ -83,11 +85,7 @@ std::optional<Layer> RecordLayerTest::layer_of(const ByteStream& peer) const {
 
 bool RecordLayerTest::kernel_rekeys() { return ktls_support().rekey; }
 
-unsigned RecordLayerTest::scaled(unsigned size, unsigned least) {
-  const char* text = std::getenv("KTRUNK_TEST_SCALE");
-  const unsigned long by = text != nullptr ? std::strtoul(text, nullptr, 10) : 1;
-  return std::max(least, by > 1 ? static_cast<unsigned>(size / by) : size);
-}
+unsigned RecordLayerTest::scaled(unsigned size, unsigned least) { return std::max(least, size / scale()); }
 
 Outcome RecordLayerTest::expected(const Injection& injection, Layer layer) const {
   if (layer == Layer::kKernel)

@@ -15,17 +15,6 @@ class Resumption : public RecordLayerTest, public testing::WithParamInterface<Tl
   [[nodiscard]] std::uint64_t handshakes(const std::string& counter) const {
     return status()["handshakes"].value(counter, std::uint64_t{0});
   }
-  void restart_handshake_process(const std::string& name) {
-    const pid_t pid = daemon_->pid_of(name);
-    ASSERT_GT(pid, 1) << name;
-    ASSERT_EQ(::kill(pid, SIGKILL), 0);
-    const Status again = daemon_->wait_status([&](const Json& now) {
-      return std::ranges::any_of(now["processes"], [&](const Json& process) {
-        return process["name"] == name && process["pid"] > 1 && process["pid"] != pid;
-      });
-    });
-    ASSERT_TRUE(again) << again.error().what;
-  }
 };
 
 TEST_P(Resumption, OfATrunkThatReconnects) {
@@ -83,7 +72,7 @@ TEST_P(Resumption, OfPeersAcrossProcessesAndRestarts) {
   };
   ASSERT_NO_FATAL_FAILURE(visit(false));
   for (int i = 0; i < 6; ++i) ASSERT_NO_FATAL_FAILURE(visit(true));
-  for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(restart_handshake_process(fmt::format("handshake/{}", i)));
+  for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(kill_child(fmt::format("handshake/{}", i)));
   for (int i = 0; i < 6; ++i) ASSERT_NO_FATAL_FAILURE(visit(true));
   EXPECT_EQ(handshakes("resumed"), 12u);
 }

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "support/round_trip.h"
+#include "support/scale.h"
 #include "support/torture.h"
 #include "system/daemon_fixture.h"
 
@@ -11,10 +12,7 @@ namespace ktrunk::test {
 namespace {
 
 // Repetitions divided by KTRUNK_TEST_SCALE.
-int scaled(int count) {
-  const char* text = std::getenv("KTRUNK_TEST_SCALE");
-  return std::max(1, count / std::max(1, text == nullptr ? 1 : std::atoi(text)));
-}
+int scaled(int count) { return std::max(1, count / static_cast<int>(scale())); }
 
 std::uint32_t new_seed() {
   const char* text = std::getenv("KTRUNK_TEST_SEED");

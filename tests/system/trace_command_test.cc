@@ -270,14 +270,7 @@ TEST_F(TraceCommand, GoesOnWhenAWorkerDies) {
   auto source = begin("pbx-tls");
   ASSERT_TRUE(source);
   Echo pbx(*pbx_tls_);
-  for (const char* worker : {"worker/0", "worker/1"}) {
-    const pid_t before = daemon_->pid_of(worker);
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
-    ASSERT_TRUE(daemon_->wait_status([&](const Json&) {
-      const pid_t now = daemon_->pid_of(worker);
-      return now > 0 && now != before;
-    }));
-  }
+  for (const char* worker : {"worker/0", "worker/1"}) ASSERT_NO_FATAL_FAILURE(kill_child(worker));
   const SipMessage request = request_to("tls.test", "after the deaths");
   ASSERT_TRUE(answers(*caller_, request, 200));
   EXPECT_THAT(next(*source), HasSubstr(request.header("Call-ID")));
