@@ -1,11 +1,14 @@
 #include "base/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace ktrunk::log {
 namespace {
@@ -60,9 +63,29 @@ class TextFormatter final : public spdlog::formatter {
   std::string escaped_;
 };
 
+spdlog::level::level_enum level_of(Level level) {
+  switch (level) {
+    case Level::kTrace:
+      return spdlog::level::trace;
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarn:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
+    case Level::kCritical:
+      return spdlog::level::critical;
+    case Level::kOff:
+      break;
+  }
+  return spdlog::level::off;
+}
+
 }  // namespace
 
-void init(std::string_view process, Format format, spdlog::level::level_enum level) {
+void init(std::string_view process, Format format, Level level) {
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_st>();
   auto logger = std::make_shared<spdlog::logger>(std::string(process), std::move(sink));
   if (format == Format::kJson) {
@@ -70,19 +93,27 @@ void init(std::string_view process, Format format, spdlog::level::level_enum lev
   } else {
     logger->set_formatter(std::make_unique<TextFormatter>());
   }
-  logger->set_level(level);
+  logger->set_level(level_of(level));
   spdlog::set_default_logger(std::move(logger));
 }
 
-Result<spdlog::level::level_enum> parse_level(std::string_view name) {
-  if (name == "trace") return spdlog::level::trace;
-  if (name == "debug") return spdlog::level::debug;
-  if (name == "info") return spdlog::level::info;
-  if (name == "warn") return spdlog::level::warn;
-  if (name == "error") return spdlog::level::err;
-  if (name == "critical") return spdlog::level::critical;
-  if (name == "off") return spdlog::level::off;
+Result<Level> parse_level(std::string_view name) {
+  if (name == "trace") return Level::kTrace;
+  if (name == "debug") return Level::kDebug;
+  if (name == "info") return Level::kInfo;
+  if (name == "warn") return Level::kWarn;
+  if (name == "error") return Level::kError;
+  if (name == "critical") return Level::kCritical;
+  if (name == "off") return Level::kOff;
   return fail("'{}' is no log level; expected trace, debug, info, warn, error, critical or off", name);
+}
+
+bool is_on(Level level) { return spdlog::default_logger_raw()->should_log(level_of(level)); }
+
+void write(Level level, fmt::string_view format, fmt::format_args arguments) {
+  fmt::memory_buffer line;
+  fmt::vformat_to(std::back_inserter(line), format, arguments);
+  spdlog::default_logger_raw()->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
 }  // namespace ktrunk::log

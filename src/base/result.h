@@ -2,7 +2,7 @@
 // "Need more" and "would block" are outcomes and have their own types; exceptions are for bugs and out-of-memory.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <expected>
 #include <string>

@@ -18,7 +18,6 @@ template <typename Function>
 std::string captured(Function function) {
   testing::internal::CaptureStderr();
   function();
-  spdlog::default_logger()->flush();
   return testing::internal::GetCapturedStderr();
 }
 
@@ -38,7 +37,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 TEST(LogTest, JsonLines) {
   const std::string text = captured([] {
-    init("worker/3", Format::kJson, spdlog::level::info);
+    init("worker/3", Format::kJson, Level::kInfo);
     warn("connection {} lost", 7);
     debug("not this");
   });
@@ -59,7 +58,7 @@ TEST(LogTest, EveryByteGivesOneValidJsonLine) {
        {hostile, std::string("\xc3"), std::string("\xed\xa0\x80"), std::string("\xf8\x88\x80\x80\x80"),
         std::string("a\r\nb\"c\\d"), std::string(1, '\0'), std::string("{}{0}%s%n")}) {
     const std::string text = captured([&] {
-      init("x", Format::kJson, spdlog::level::info);
+      init("x", Format::kJson, Level::kInfo);
       info("{}", payload);
     });
     const auto lines = lines_of(text);
@@ -71,7 +70,7 @@ TEST(LogTest, EveryByteGivesOneValidJsonLine) {
 // A peer that sends line ends must not be able to write log lines of its own.
 TEST(LogTest, TextIsOneLineWhateverTheMessage) {
   const std::string text = captured([] {
-    init("x", Format::kText, spdlog::level::info);
+    init("x", Format::kText, Level::kInfo);
     info("from {}", "a\r\n2026-01-01 00:00:00.000 critical supervisor[1] forged\x1b[2J\x7f\xff");
   });
   EXPECT_EQ(lines_of(text).size(), 1u) << text;
@@ -81,15 +80,15 @@ TEST(LogTest, TextIsOneLineWhateverTheMessage) {
 
 TEST(LogTest, TextNamesTheProcess) {
   const std::string text = captured([] {
-    init("handshake", Format::kText, spdlog::level::info);
+    init("handshake", Format::kText, Level::kInfo);
     info("ready");
   });
   EXPECT_NE(text.find("handshake[" + std::to_string(::getpid()) + "] ready\n"), std::string::npos) << text;
 }
 
 TEST(LogTest, Levels) {
-  EXPECT_EQ(parse_level("warn").value(), spdlog::level::warn);
-  EXPECT_EQ(parse_level("off").value(), spdlog::level::off);
+  EXPECT_EQ(parse_level("warn").value(), Level::kWarn);
+  EXPECT_EQ(parse_level("off").value(), Level::kOff);
   EXPECT_FALSE(parse_level("WARN"));
   EXPECT_FALSE(parse_level(""));
 }
