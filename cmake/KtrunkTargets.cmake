@@ -21,6 +21,15 @@ if(KTRUNK_SANITIZE)
   endif()
   target_link_options(ktrunk_options INTERFACE -fsanitize=${KTRUNK_SANITIZE})
 endif()
+# Messages are looked at 32 octets at a time (sip/octets.h). A program that is built so says so in its file, and the
+# loader refuses it on an older processor with that reason.
+if(KTRUNK_ARCH)
+  target_compile_options(ktrunk_options INTERFACE -march=${KTRUNK_ARCH})
+  if(KTRUNK_ARCH MATCHES "^x86-64-v[234]$")
+    set(KTRUNK_ARCH_LINK LINKER:-z,${KTRUNK_ARCH})
+    target_link_options(ktrunk_options INTERFACE ${KTRUNK_ARCH_LINK})
+  endif()
+endif()
 # A program maps only the libraries it calls: a worker must have no libcrypto, whatever its libraries' other parts use.
 target_link_options(ktrunk_options INTERFACE -Wl,--as-needed)
 
@@ -32,7 +41,16 @@ function(ktrunk_library name)
   target_link_libraries(ktrunk_${name} PUBLIC $<BUILD_INTERFACE:ktrunk_options>)
   target_include_directories(ktrunk_${name} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/ktrunk>)
   target_compile_features(ktrunk_${name} PUBLIC cxx_std_23)
+  target_link_options(ktrunk_${name} INTERFACE $<INSTALL_INTERFACE:${KTRUNK_ARCH_LINK}>)
   set_target_properties(ktrunk_${name} PROPERTIES EXPORT_NAME ${name})
+endfunction()
+
+# ktrunk_test_headers(TARGET): it uses the headers that test_main has precompiled.
+function(ktrunk_test_headers target)
+  target_precompile_headers(${target} REUSE_FROM ktrunk_test_main)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    target_compile_options(${target} PRIVATE -fpch-preprocess) # for ccache
+  endif()
 endfunction()
 
 # ktrunk_test(NAME sources... LIBS libraries... [LABELS labels...]): one GoogleTest program, its cases known to ctest.
@@ -47,6 +65,7 @@ function(ktrunk_test name)
   endif()
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE ${arg_LIBS} ktrunk_options ktrunk::test_main)
+  ktrunk_test_headers(${name})
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
 endfunction()

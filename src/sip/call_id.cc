@@ -17,6 +17,12 @@ bool is_call_id(std::string_view line, std::string_view& rest) {
   return true;
 }
 
+std::string_view first_word(std::string_view text) {
+  std::size_t end = 0;
+  while (end < text.size() && !is_lws(text[end])) ++end;
+  return text.substr(0, end);
+}
+
 }  // namespace
 
 std::string_view find_call_id(std::string_view message) {
@@ -25,14 +31,19 @@ std::string_view find_call_id(std::string_view message) {
     if (message[line] == '\r' || message[line] == '\n') return {};  // the empty line
     std::string_view rest;
     if (is_call_id(message.substr(line), rest)) {
-      while (!rest.empty() && is_lws(rest.front())) rest.remove_prefix(1);
-      std::size_t end = 0;
-      while (end < rest.size() && !is_lws(rest[end])) ++end;
-      return rest.substr(0, end);
+      return first_word(trim_front(rest));
     }
     line = message.find('\n', line);
   }
   return {};
+}
+
+std::string_view find_call_id(std::string_view message, const HeaderIndex& index) {
+  if (!index.complete()) return find_call_id(message);
+  const std::uint16_t first = index.first(HeaderId::kCallId);
+  if (first == HeaderIndex::kNone) return {};
+  const HeaderIndex::Field& field = index.field(first);
+  return first_word(message.substr(field.value, field.value_size));
 }
 
 }  // namespace ktrunk::sip

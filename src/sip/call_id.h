@@ -4,10 +4,14 @@
 
 #include <string_view>
 
+#include "sip/header_index.h"
+
 namespace ktrunk::sip {
 
 // The value of the first Call-ID or i header field; empty when there is none. The view is into `message`. It is looked
 // for no longer than one pass over the header section takes, and nothing else is checked.
 [[nodiscard]] std::string_view find_call_id(std::string_view message);
+// The same for who may have an index of the message: it is asked where it is complete.
+[[nodiscard]] std::string_view find_call_id(std::string_view message, const HeaderIndex& index);
 
 }  // namespace ktrunk::sip

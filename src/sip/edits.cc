@@ -1,16 +1,18 @@
 #include "sip/edits.h"
 
 #include <cassert>
-#include <cstring>
+
+#include "sip/octets.h"
 
 namespace ktrunk::sip {
 
-void Edits::add(const Edit& edit) {
+// One that comes before others, or does not fit.
+void Edits::put_between(const Edit& edit) {
   if (failed_ || count_ == kMaxEdits) {
     failed_ = true;
     return;
   }
-  std::size_t place = count_;  // most edits come in order
+  std::size_t place = count_;
   while (place > 0 && edits_[place - 1].offset > edit.offset) --place;
   const bool inside_previous = place > 0 && edits_[place - 1].offset + edits_[place - 1].erased > edit.offset;
   const bool over_next = place < count_ && edit.offset + edit.erased > edits_[place].offset;
@@ -23,55 +25,62 @@ void Edits::add(const Edit& edit) {
   ++count_;
 }
 
+// Most come in order.
+void Edits::add(const Edit& edit) {
+  growth_ += static_cast<std::ptrdiff_t>(edit.text_length) - static_cast<std::ptrdiff_t>(edit.erased);
+  const bool in_order = count_ == 0 || edits_[count_ - 1].offset + edits_[count_ - 1].erased <= edit.offset;
+  if (!in_order || count_ == kMaxEdits) return put_between(edit);
+  edits_[count_++] = edit;
+}
+
 void Edits::replace(std::size_t offset, std::size_t length, std::string_view text) {
   if (text.size() > kMaxEditText - text_used_) {
     failed_ = true;
     return;
   }
-  if (!text.empty()) std::memcpy(text_.data() + text_used_, text.data(), text.size());
-  add({.offset = offset, .erased = length, .text = text_used_, .text_length = text.size(), .from = From::kOwnText});
+  copy_octets(text_.data() + text_used_, text.data(), text.size());
+  add({.offset = static_cast<std::uint32_t>(offset),
+       .erased = static_cast<std::uint32_t>(length),
+       .text = static_cast<std::uint32_t>(text_used_),
+       .text_length = static_cast<std::uint32_t>(text.size()),
+       .from = From::kOwnText});
   text_used_ += text.size();
 }
 
 void Edits::replace_with_original(std::size_t offset, std::size_t length, std::size_t from, std::size_t from_length) {
-  add({.offset = offset, .erased = length, .text = from, .text_length = from_length, .from = From::kOriginal});
-}
-
-std::string_view Edits::text_of(const Edit& edit, std::string_view original) const {
-  return edit.from == From::kOriginal ? original.substr(edit.text, edit.text_length)
-                                      : std::string_view(text_.data() + edit.text, edit.text_length);
+  add({.offset = static_cast<std::uint32_t>(offset),
+       .erased = static_cast<std::uint32_t>(length),
+       .text = static_cast<std::uint32_t>(from),
+       .text_length = static_cast<std::uint32_t>(from_length),
+       .from = From::kOriginal});
 }
 
 template <typename Sink>
 void Edits::for_each_piece(std::string_view original, Sink&& sink) const {
+  const char* const octets = original.data();
   std::size_t done = 0;
   for (std::size_t i = 0; i < count_; ++i) {
     const Edit& edit = edits_[i];
-    assert(edit.offset + edit.erased <= original.size());
-    if (edit.offset > done) sink(original.substr(done, edit.offset - done));
-    if (edit.text_length != 0) sink(text_of(edit, original));
-    done = edit.offset + edit.erased;
+    assert(std::size_t{edit.offset} + edit.erased <= original.size());
+    if (edit.offset > done) sink(octets + done, edit.offset - done);
+    const char* const source = edit.from == From::kOriginal ? octets : text_.data();
+    if (edit.text_length != 0) sink(source + edit.text, std::size_t{edit.text_length});
+    done = std::size_t{edit.offset} + edit.erased;
   }
-  if (done < original.size()) sink(original.substr(done));
-}
-
-std::size_t Edits::size(std::string_view original) const {
-  std::size_t size = original.size();
-  for (std::size_t i = 0; i < count_; ++i) size = size - edits_[i].erased + edits_[i].text_length;
-  return size;
+  if (done < original.size()) sink(octets + done, original.size() - done);
 }
 
 void Edits::write(std::string_view original, char* out) const {
-  for_each_piece(original, [&out](std::string_view piece) {
-    std::memcpy(out, piece.data(), piece.size());
-    out += piece.size();
+  for_each_piece(original, [&out](const char* octets, std::size_t size) {
+    copy_octets(out, octets, size);
+    out += size;
   });
 }
 
 std::size_t Edits::gather(std::string_view original, std::span<iovec, kMaxPieces> pieces) const {
   std::size_t used = 0;
-  for_each_piece(original, [&](std::string_view piece) {
-    pieces[used++] = {.iov_base = const_cast<char*>(piece.data()), .iov_len = piece.size()};
+  for_each_piece(original, [&](const char* octets, std::size_t size) {
+    pieces[used++] = {.iov_base = const_cast<char*>(octets), .iov_len = size};
   });
   return used;
 }

@@ -25,6 +25,7 @@ class Edits {
   void clear() {
     count_ = 0;
     text_used_ = 0;
+    growth_ = 0;
     failed_ = false;
   }
 
@@ -43,7 +44,9 @@ class Edits {
   [[nodiscard]] bool empty() const { return count_ == 0; }
 
   // The octets to send. original: Message::bytes() of the message that the edits were made for.
-  [[nodiscard]] std::size_t size(std::string_view original) const;
+  [[nodiscard]] std::size_t size(std::string_view original) const {
+    return static_cast<std::size_t>(static_cast<std::ptrdiff_t>(original.size()) + growth_);
+  }
   void write(std::string_view original, char* out) const;  // out has room for size(original) octets
   // The same as pieces for a vectored send; they point into original and into this list. Returns how many of `pieces`
   // are used. kMaxPieces always suffice.
@@ -52,19 +55,20 @@ class Edits {
  private:
   enum class From : std::uint8_t { kOwnText, kOriginal };
   struct Edit {
-    std::size_t offset;  // in the original
-    std::size_t erased;  // octets deleted there
-    std::size_t text;    // what comes instead: offset in text_ or in the original
-    std::size_t text_length;
+    std::uint32_t offset;  // in the original
+    std::uint32_t erased;  // octets deleted there
+    std::uint32_t text;    // what comes instead: offset in text_ or in the original
+    std::uint32_t text_length;
     From from;
   };
   void add(const Edit& edit);
-  [[nodiscard]] std::string_view text_of(const Edit& edit, std::string_view original) const;
+  void put_between(const Edit& edit);
   template <typename Sink>
   void for_each_piece(std::string_view original, Sink&& sink) const;
 
   std::size_t count_ = 0;
   std::size_t text_used_ = 0;
+  std::ptrdiff_t growth_ = 0;  // octets that come, less those that go
   bool failed_ = false;
   std::array<Edit, kMaxEdits> edits_;  // ordered by offset; the first count_ are set
   std::array<char, kMaxEditText> text_;

@@ -1,12 +1,12 @@
 #include "sip/flow_token.h"
 
 #include <bit>
-#include <charconv>
 #include <concepts>
 #include <cstring>
-#include <system_error>
 
+#include "sip/base64url.h"
 #include "sip/siphash.h"
+#include "sip/text.h"
 
 namespace ktrunk::sip {
 
@@ -16,14 +16,6 @@ namespace {
 constexpr unsigned char kViaKind = 0x21;
 constexpr unsigned char kRouteKind = 0x22;
 constexpr unsigned char kRouteTwoLinesKind = 0x23;
-
-constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-constexpr auto kDigits = [] {
-  std::array<unsigned char, 256> digits{};
-  digits.fill(0xff);
-  for (unsigned char i = 0; i < 64; ++i) digits[static_cast<unsigned char>(kAlphabet[i])] = i;
-  return digits;
-}();
 
 static_assert(sizeof(TokenKey::bytes) >= SipHash::kKeyBytes);
 
@@ -146,35 +138,17 @@ Flow read_flow(TokenReader& reader) {
   return flow;
 }
 
-// Decodes and verifies. Returns the bytes before the MAC, or 0. Every token has one spelling: unused low bits are zero.
-std::size_t open_token(std::string_view text, const TokenKey& key, std::array<unsigned char, kMaxTokenBytes>& bytes) {
-  // Most branches are other people's: every kind of ours has the same first six bits.
-  constexpr char kFirst = kAlphabet[kViaKind >> 2];
-  static_assert(kViaKind >> 2 == kRouteKind >> 2 && kViaKind >> 2 == kRouteTwoLinesKind >> 2);
-  if (text.empty() || text[0] != kFirst || text.size() > kMaxTokenChars || text.size() % 4 == 1) return 0;
-  const auto digit = [text](std::size_t i) { return std::uint32_t{kDigits[static_cast<unsigned char>(text[i])]}; };
-  std::uint32_t all = 0;  // a character that is none of the alphabet shows in the bits above six
-  std::size_t size = 0;
-  std::size_t i = 0;
-  for (; i + 4 <= text.size(); i += 4) {
-    const std::uint32_t a = digit(i), b = digit(i + 1), c = digit(i + 2), d = digit(i + 3);
-    all |= a | b | c | d;
-    const std::uint32_t three = a << 18 | b << 12 | c << 6 | d;
-    bytes[size++] = static_cast<unsigned char>(three >> 16);
-    bytes[size++] = static_cast<unsigned char>(three >> 8);
-    bytes[size++] = static_cast<unsigned char>(three);
-  }
-  if (i < text.size()) {
-    const std::uint32_t a = digit(i), b = digit(i + 1), c = i + 3 == text.size() ? digit(i + 2) : 0;
-    all |= a | b | c;
-    const std::uint32_t three = a << 18 | b << 12 | c << 6;
-    bytes[size++] = static_cast<unsigned char>(three >> 16);
-    if (i + 3 == text.size()) bytes[size++] = static_cast<unsigned char>(three >> 8);
-    if ((i + 3 == text.size() ? three & 0xff : three & 0xffff) != 0) return 0;
-  }
-  if (all > 63 || size <= kMacBytes) return 0;
-  size -= kMacBytes;
-  return Mac::of(bytes.data(), size, key).is_at(bytes.data() + size) ? size : 0;
+using TokenBytes = std::array<unsigned char, base64url::octet_room(kMaxTokenBytes)>;
+
+// Decodes and verifies. Returns the bytes before the MAC, or 0.
+std::size_t open_token(std::string_view text, const TokenKey& key, TokenBytes& bytes) {
+  // Most branches and users are other people's: every kind of ours has the same first six bits, 'I'.
+  static_assert(kViaKind >> 2 == 8 && kRouteKind >> 2 == 8 && kRouteTwoLinesKind >> 2 == 8);
+  if (text.size() < kMinTokenChars || text[0] != 'I' || text.size() > kMaxTokenChars) return 0;
+  const std::size_t size = base64url::decode(text, bytes.data());
+  if (size <= kMacBytes) return 0;
+  const std::size_t rest = size - kMacBytes;
+  return Mac::of(bytes.data(), rest, key).is_at(bytes.data() + rest) ? rest : 0;
 }
 
 }  // namespace
@@ -212,29 +186,12 @@ class TokenWriter {
     Mac::of(bytes_.data(), size_, key).write(bytes_.data() + size_);
     size_ += kMacBytes;
     TokenText text;
-    char* to = text.data_.data();
-    const auto digit = [](std::uint32_t three, unsigned shift) { return kAlphabet[three >> shift & 63]; };
-    std::size_t i = 0;
-    for (; i + 3 <= size_; i += 3, to += 4) {
-      const std::uint32_t three = std::uint32_t{bytes_[i]} << 16 | std::uint32_t{bytes_[i + 1]} << 8 | bytes_[i + 2];
-      to[0] = digit(three, 18);
-      to[1] = digit(three, 12);
-      to[2] = digit(three, 6);
-      to[3] = digit(three, 0);
-    }
-    if (i < size_) {  // one octet is two digits, two are three
-      const std::uint32_t two =
-          std::uint32_t{bytes_[i]} << 16 | (i + 2 == size_ ? std::uint32_t{bytes_[i + 1]} << 8 : 0u);
-      *to++ = digit(two, 18);
-      *to++ = digit(two, 12);
-      if (i + 2 == size_) *to++ = digit(two, 6);
-    }
-    text.size_ = static_cast<std::size_t>(to - text.data_.data());
+    text.size_ = base64url::encode(bytes_.data(), size_, text.data_.data());
     return text;
   }
 
  private:
-  std::array<unsigned char, kMaxTokenBytes> bytes_;
+  TokenBytes bytes_;
   std::size_t size_ = 0;
 };
 
@@ -260,27 +217,46 @@ TokenText encode_token(const RouteToken& token, const TokenKey& key) {
   return writer.text(key);
 }
 
+namespace {
+
+// Lower case, without zeros in front; returns one past the last digit.
+char* write_hex(std::uint32_t number, char* to) {
+  const int digits = number == 0 ? 1 : (35 - std::countl_zero(number)) / 4;
+  for (int i = digits; i-- > 0; number >>= 4) to[i] = "0123456789abcdef"[number & 15];
+  return to + digits;
+}
+
+// One to eight hexadecimal digits off the front.
+bool take_hex(Cursor& cursor, std::uint32_t& number) {
+  int digits = 0;
+  for (number = 0; is_hex(cursor.peek()); ++digits) {
+    const char c = cursor.peek();
+    number = number << 4 | static_cast<std::uint32_t>(is_digit(c) ? c - '0' : to_lower(c) - 'a' + 10);
+    cursor.skip(1);
+  }
+  return digits > 0 && digits <= 8;
+}
+
+}  // namespace
+
 FlowHint::FlowHint(const Flow& flow) {
   if (!is_trunk_stream(flow)) return;
-  char* const end = data_.data() + data_.size();
-  char* at = std::to_chars(data_.data(), end, flow.connection.slot.value, 16).ptr;
+  char* at = write_hex(flow.connection.slot.value, data_.data());
   *at++ = '-';
-  at = std::to_chars(at, end, flow.connection.generation.value, 16).ptr;
+  at = write_hex(flow.connection.generation.value, at);
   size_ = static_cast<std::size_t>(at - data_.data());
 }
 
 ConnectionId parse_flow_hint(std::string_view text) {
   ConnectionId id;
-  const char* const end = text.data() + text.size();
-  const auto slot = std::from_chars(text.data(), end, id.slot.value, 16);
-  if (slot.ec != std::errc{} || slot.ptr == end || *slot.ptr != '-') return {};
-  const auto generation = std::from_chars(slot.ptr + 1, end, id.generation.value, 16);
-  if (generation.ec != std::errc{} || generation.ptr != end) return {};
+  Cursor cursor(text);
+  if (!take_hex(cursor, id.slot.value) || !cursor.take('-')) return {};
+  if (!take_hex(cursor, id.generation.value) || !cursor.done()) return {};
   return id;
 }
 
 std::optional<ViaToken> decode_via_token(std::string_view text, const TokenKey& key) {
-  std::array<unsigned char, kMaxTokenBytes> bytes;
+  TokenBytes bytes;
   TokenReader reader(bytes.data(), open_token(text, key, bytes));
   if (reader.number<std::uint8_t>() != kViaKind) return std::nullopt;
   ViaToken token{.source = read_flow(reader)};
@@ -292,7 +268,7 @@ std::optional<ViaToken> decode_via_token(std::string_view text, const TokenKey& 
 }
 
 std::optional<RouteToken> decode_route_token(std::string_view text, const TokenKey& key) {
-  std::array<unsigned char, kMaxTokenBytes> bytes;
+  TokenBytes bytes;
   TokenReader reader(bytes.data(), open_token(text, key, bytes));
   const auto kind = reader.number<std::uint8_t>();
   if (kind != kRouteKind && kind != kRouteTwoLinesKind) return std::nullopt;

@@ -25,6 +25,7 @@
 #include <optional>
 #include <string_view>
 
+#include "sip/base64url.h"
 #include "sip/flow.h"
 
 namespace ktrunk::sip {
@@ -54,7 +55,9 @@ struct RouteToken {
 inline constexpr std::size_t kMacBytes = 12;
 inline constexpr std::size_t kMaxFlowBytes = 1 + 2 + 2 + 2 + 16;
 inline constexpr std::size_t kMaxTokenBytes = 1 + 2 * kMaxFlowBytes + kMacBytes;
-inline constexpr std::size_t kMaxTokenChars = (kMaxTokenBytes * 4 + 2) / 3;
+inline constexpr std::size_t kMaxTokenChars = base64url::chars_of(kMaxTokenBytes);
+// The shortest has two flows over UDP whose peers are not known.
+inline constexpr std::size_t kMinTokenChars = base64url::chars_of(1 + 2 * 5 + kMacBytes);
 
 // A token's characters, all of them allowed in a branch and in a URI's user part.
 class TokenText {
@@ -63,7 +66,7 @@ class TokenText {
 
  private:
   friend class TokenWriter;
-  std::array<char, kMaxTokenChars> data_;
+  std::array<char, base64url::char_room(kMaxTokenBytes)> data_;
   std::size_t size_ = 0;
 };
 

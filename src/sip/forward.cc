@@ -51,23 +51,26 @@ TopViaChanges top_via_changes(const Via& via, const Address& source) {
   TopViaChanges changes;
   const IpText ip(source);
   if (ip.view().empty()) return changes;
-  // RFC 3581 4: with rport, received is due even if sent-by says the same. One that the peer wrote itself is not left.
-  if (via.wants_rport() || !via.received_parameter.empty() || !sent_by_is(via, source)) {
+  const auto add_received = [&] {
     TopViaChange& received = changes.list[changes.count++];
-    if (via.received_parameter.empty()) {
-      received.place = via.text.substr(via.text.size());
-      received.text << ";";
-    } else {
-      received.place = via.received_parameter;
-    }
+    const bool is_new = via.received_parameter.empty();
+    received.place = is_new ? via.text.substr(via.text.size()) : via.received_parameter;
+    if (is_new) received.text << ";";
     received.text << "received=" << ip.view();
+  };
+  if (!via.wants_rport()) {
+    // One that the peer wrote itself is not left.
+    if (!via.received_parameter.empty() || !sent_by_is(via, source)) add_received();
+    return changes;
   }
-  if (via.wants_rport()) {
-    TopViaChange& rport = changes.list[changes.count++];
-    rport.place = via.rport_parameter;
-    rport.text << "rport=" << std::uint64_t{source.port()};
-    if (rport.place.data() < changes.list[0].place.data()) std::swap(changes.list[0], changes.list[1]);
-  }
+  // RFC 3581 4: with rport, received is due even if sent-by says the same.
+  const bool received_first =
+      !via.received_parameter.empty() && via.received_parameter.data() < via.rport_parameter.data();
+  if (received_first) add_received();
+  TopViaChange& rport = changes.list[changes.count++];
+  rport.place = via.rport_parameter;
+  rport.text << "rport=" << std::uint64_t{source.port()};
+  if (!received_first) add_received();
   return changes;
 }
 

@@ -1,13 +1,12 @@
 // Framer: where one SIP message ends and the next begins on a stream (RFC 3261 18.3), resumably, without copying.
-// Workers run one per stream connection.
-//
-// Lines end in CRLF. A message whose first line ends in a bare LF is framed too, if all of its lines do; a mix of the
-// two is malformed, for two programs could see two different messages in it. Message (message.h) splits lines alike.
+// Workers run one per stream connection. Lines are header_index.h's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+
+#include "sip/header_index.h"
 
 namespace ktrunk::sip {
 
@@ -33,32 +32,22 @@ class Framer {
   // octets (they may have moved in memory); after any other outcome, the caller has removed `length` octets.
   // Looks at each octet a bounded number of times, however the stream is cut. A line end that may yet become a double
   // CRLF is kNeedMore, and not mid_message().
-  [[nodiscard]] Result next(std::string_view bytes);
+  // index: gets the message's header fields if they can be had on the way. It is complete() after kMessage, or empty:
+  // where an earlier call has seen some of them, or they need a closer look.
+  [[nodiscard]] Result next(std::string_view bytes, HeaderIndex* index = nullptr);
 
   // True when part of a message has been seen: the partial-message clock runs.
-  [[nodiscard]] bool mid_message() const { return scanned_ != 0; }
+  [[nodiscard]] bool mid_message() const { return scan_.scanned() != 0; }
 
  private:
-  enum class LineEnd : std::uint8_t { kUnknown, kCrLf, kLf };
-  enum class Length : std::uint8_t { kAbsent, kKnown, kBad, kTooLarge };
-
-  [[nodiscard]] Result between_messages(std::string_view bytes) const;
+  [[nodiscard]] static Result between_messages(std::string_view bytes);
   [[nodiscard]] Result finish(Result result);
   [[nodiscard]] Result headers_done(std::string_view bytes);
-  void end_of_header(std::string_view bytes, std::size_t end);
 
   std::size_t max_message_bytes_;
-  std::size_t scanned_ = 0;         // octets of the header section looked at already
-  std::size_t line_ = 0;            // where the line being read begins
-  std::size_t header_ = 0;          // where the header field being read begins; 0: the start-line
-  std::size_t header_section_ = 0;  // its length with the empty line, once that has been seen
-  std::size_t content_length_ = 0;  // valid when length_ is kKnown
-  LineEnd line_end_ = LineEnd::kUnknown;
-  Length length_ = Length::kAbsent;
+  HeaderScan scan_;
+  bool headers_done_ = false;
+  ContentLength content_length_;
 };
-
-// Content-Length as framer and parser both read it: digits and nothing else. highest: the most that is acceptable.
-enum class ContentLengthFault : std::uint8_t { kNone, kBad, kTooLarge };
-[[nodiscard]] ContentLengthFault parse_content_length(std::string_view value, std::size_t highest, std::size_t& length);
 
 }  // namespace ktrunk::sip

@@ -45,7 +45,12 @@ using IpValue = std::array<unsigned char, 16>;
 class IpText {
  public:
   explicit IpText(const Address& address) {
-    const auto value = to_ip_value(address.ip_bytes());
+    const std::string_view bytes = address.ip_bytes();
+    if (bytes.size() == 4) {
+      write_v4(reinterpret_cast<const unsigned char*>(bytes.data()));
+      return;
+    }
+    const auto value = to_ip_value(bytes);
     if (!value) return;
     const bool mapped = std::memcmp(value->data(), "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0;
     if (mapped) {
@@ -59,13 +64,15 @@ class IpText {
  private:
   // What inet_ntop does by way of sprintf, which costs as much as all else that a Via needs.
   void write_v4(const unsigned char* octets) {
+    char* to = text_;
     for (int i = 0; i < 4; ++i) {
-      if (i != 0) text_[size_++] = '.';
+      if (i != 0) *to++ = '.';
       const unsigned octet = octets[i];
-      if (octet >= 100) text_[size_++] = static_cast<char>('0' + octet / 100);
-      if (octet >= 10) text_[size_++] = static_cast<char>('0' + octet / 10 % 10);
-      text_[size_++] = static_cast<char>('0' + octet % 10);
+      if (octet >= 100) *to++ = static_cast<char>('0' + octet / 100);
+      if (octet >= 10) *to++ = static_cast<char>('0' + octet / 10 % 10);
+      *to++ = static_cast<char>('0' + octet % 10);
     }
+    size_ = static_cast<std::size_t>(to - text_);
   }
 
   char text_[INET6_ADDRSTRLEN];

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "sip/framer.h"
-#include "sip/lines.h"
 #include "sip/text.h"
 
 namespace ktrunk::sip {
@@ -42,7 +40,7 @@ constexpr std::string_view kVersion = "SIP/2.0";
 
 // "SIP/" 1*DIGIT "." 1*DIGIT
 bool is_sip_version(std::string_view text) {
-  if (text == kVersion) return true;
+  if (is_word<"SIP/2.0">(text)) return true;
   if (text.size() < 4 || !iequals(text.substr(0, 4), "SIP/")) return false;
   text.remove_prefix(4);
   const std::size_t dot = text.find('.');
@@ -62,8 +60,6 @@ void Message::reset(std::string_view bytes) {
   defect_ = {};
   facts_ = {};
   method_name_ = request_uri_ = reason_ = {};
-  header_count_ = 0;
-  first_.fill(kNone16);
 }
 
 // The first defect stands: it is the one nearest to the cause.
@@ -72,22 +68,23 @@ void Message::set_defect(int status, const char* what) {
 }
 
 void Message::parse_request_line(std::string_view line) {
-  const std::size_t method_end = span_of(kTokenClass, line);
+  const std::size_t method_end = span_of(kTokenSet, line);
   if (method_end == 0 || method_end == line.size() || line[method_end] != ' ') return;
-  constexpr std::string_view kUsual = " SIP/2.0";
-  const std::size_t version = line.ends_with(kUsual) ? line.size() - kUsual.size() : line.rfind(' ');
+  constexpr std::size_t kUsual = sizeof " SIP/2.0" - 1;
+  const bool usual = line.size() > method_end + kUsual && is_word<" SIP/2.0">(line.substr(line.size() - kUsual));
+  const std::size_t version = usual ? line.size() - kUsual : line.rfind(' ');
   if (version == method_end) return;
   kind_ = Kind::kRequest;
   method_name_ = line.substr(0, method_end);
   method_ = method_of(method_name_);
   request_uri_ = line.substr(method_end + 1, version - method_end - 1);
   const std::string_view version_text = line.substr(version + 1);
-  facts_.uri = parse_uri(request_uri_);
+  if (!read_uri(request_uri_, facts_.uri.emplace())) facts_.uri.reset();
   // No URI has white space in it.
   const bool is_split = !facts_.uri && std::ranges::any_of(request_uri_, [](char c) { return is_lws(c); });
   if (request_uri_.empty() || is_split || !is_sip_version(version_text)) {
     set_defect(400, "Malformed Request-Line");
-  } else if (!iequals(version_text, kVersion)) {
+  } else if (!is_word<"SIP/2.0">(version_text)) {
     set_defect(505, "Version Not Supported");
   }
 }
@@ -112,127 +109,48 @@ void Message::parse_start_line(std::string_view line) {
   if (kind_ == Kind::kNone) set_defect(400, "Malformed start-line");
 }
 
-// One logical header field, [begin, end) without its last line end.
-void Message::add_header(std::size_t begin, std::size_t end, std::size_t line_end) {
-  const std::string_view field = bytes_.substr(begin, end - begin);
-  // A name that is known is a token.
-  std::size_t name_size = std::min(field.find(':'), field.size());
-  HeaderId id = header_id(field.substr(0, name_size));
-  if (id == HeaderId::kOther) {
-    name_size = span_of(kTokenClass, field);
-    id = header_id(field.substr(0, name_size));
-  }
-  std::size_t colon = name_size;
-  while (colon < field.size() && is_lws(field[colon])) ++colon;
-  if (name_size == 0 || colon == field.size() || field[colon] != ':') {
-    set_defect(400, "Malformed header field");
-    return;
-  }
-  if (header_count_ == kMaxHeaders) {
-    set_defect(513, "Too many header fields");
-    return;
-  }
-  const std::string_view value = trim(field.substr(colon + 1));
-  const auto narrow = [](std::size_t offset) { return static_cast<std::uint16_t>(offset); };
-  const std::uint16_t index = narrow(header_count_++);
-  headers_[index] = {.line = narrow(begin),
-                     .line_end = narrow(line_end),
-                     .name_size = narrow(name_size),
-                     .value = narrow(value.empty() ? begin + colon + 1 : offset_of(value)),
-                     .value_size = narrow(value.size()),
-                     .next = kNone16,
-                     .id = id};
-  const auto slot = static_cast<std::size_t>(id);
-  if (id == HeaderId::kOther) return;
-  if (first_[slot] == kNone16) {
-    first_[slot] = index;
-  } else {
-    headers_[last_[slot]].next = index;
-  }
-  last_[slot] = index;
-}
-
-// Splits lines as Framer does. Returns whether the empty line was there.
-bool Message::index_headers() {
-  const std::size_t limit = std::min(bytes_.size(), kMaxHeaderSectionBytes);
-  std::size_t line = 0;       // where the current line begins
-  std::size_t field = 0;      // where the current logical field begins; 0: the start-line
-  std::size_t field_end = 0;  // where its text ends
-  bool bare_lf = false;
-  LineFeeds feeds(bytes_, 0, limit);
-  for (std::size_t feed = feeds.next(); feed != LineFeeds::kNone; feed = feeds.next()) {
-    const bool this_bare = feed == line || bytes_[feed - 1] != '\r';
-    if (line == 0) bare_lf = this_bare;
-    if (bare_lf != this_bare) set_defect(400, "Mixed line ends");
-    const std::size_t text_end = this_bare ? feed : feed - 1;
-
-    const bool fold = line != 0 && text_end != line && is_blank(bytes_[line]);
-    if (!fold && field != 0) add_header(field, field_end, line);
-    if (line == 0) {
-      parse_start_line(bytes_.substr(0, text_end));
-    } else if (text_end == line) {
-      header_section_ = feed + 1;
-      // A peer that takes CRLF alone for a line end would not see where this message ends.
-      if (bare_lf) set_defect(400, "Bare LF line ends");
-      return true;
-    } else if (fold && field == 0) {
-      set_defect(400, "White space before the first header field");
-    } else if (!fold) {
-      field = line;
-    }
-    if (feeds.stray_return_before(feed)) set_defect(400, "CR without LF");
-    field_end = text_end;
-    line = feed + 1;
-  }
-  return false;
-}
-
 void Message::find_body(Carrier carrier) {
-  std::size_t length = 0;
-  bool known = false;
-  for (std::size_t i = first(HeaderId::kContentLength); i != kNoHeader; i = next_same(i)) {
-    std::size_t one = 0;
-    if (parse_content_length(header(i).value, ~std::size_t{0} >> 1, one) != ContentLengthFault::kNone ||
-        (known && one != length)) {
-      set_defect(400, "Bad Content-Length");
-      return;
-    }
-    known = true;
-    length = one;
-  }
+  const ContentLength& length = fields().content_length();
   const std::size_t available = bytes_.size() - header_section_;
-  if (!known) {
-    if (carrier == Carrier::kStream) set_defect(400, "Missing Content-Length");
-  } else if (length > available || (carrier == Carrier::kStream && length != available)) {
-    set_defect(400, "Content-Length is not the length of the body");
-  } else {
-    bytes_ = bytes_.substr(0, header_section_ + length);
+  switch (length.state) {
+    case ContentLength::State::kBad:
+      return set_defect(400, "Bad Content-Length");
+    case ContentLength::State::kAbsent:
+      if (carrier == Carrier::kStream) set_defect(400, "Missing Content-Length");
+      return;
+    case ContentLength::State::kKnown:
+      if (length.octets > available || (carrier == Carrier::kStream && length.octets != available))
+        return set_defect(400, "Content-Length is not the length of the body");
+      bytes_ = bytes_.substr(0, header_section_ + length.octets);
   }
 }
 
 void Message::parse(std::string_view bytes, Carrier carrier) {
+  given_index_ = nullptr;
+  own_index_.build(bytes, std::min(bytes.size(), kMaxHeaderSectionBytes));
   reset(bytes);
-  if (index_headers()) {
+  take_apart(carrier);
+}
+
+void Message::parse(std::string_view bytes, Carrier carrier, const HeaderIndex& index) {
+  if (!index.complete()) return parse(bytes, carrier);
+  given_index_ = &index;
+  reset(bytes);
+  take_apart(carrier);
+}
+
+void Message::take_apart(Carrier carrier) {
+  const HeaderIndex& found = fields();
+  if (found.start_line_end() != 0 || found.complete()) parse_start_line(bytes_.substr(0, found.start_line_end()));
+  if (found.defect().status != 0) set_defect(found.defect().status, found.defect().what);
+  if (found.complete()) {
+    header_section_ = found.size();
     find_body(carrier);
   } else {
     set_defect(400, "No end of the header section");
-    if (bytes.empty()) bytes_ = "";  // offsets are counted from it: not from a null pointer
+    if (bytes_.empty()) bytes_ = "";  // offsets are counted from it: not from a null pointer
   }
   if (kind_ != Kind::kNone) read_facts();
-}
-
-Message::Header Message::header(std::size_t index) const {
-  const Entry& entry = headers_[index];
-  return {.id = entry.id,
-          .name = bytes_.substr(entry.line, entry.name_size),
-          .value = bytes_.substr(entry.value, entry.value_size),
-          .line = entry.line,
-          .line_end = entry.line_end};
-}
-
-std::string_view Message::value(HeaderId id) const {
-  const std::size_t index = first(id);
-  return index == kNoHeader ? std::string_view{} : header(index).value;
 }
 
 void ValueCursor::load() {
@@ -246,30 +164,34 @@ void ValueCursor::load() {
   }
 }
 
-std::optional<ValueCursor::Value> ValueCursor::next() {
-  if (!open_) return std::nullopt;
+std::string_view take_value(std::string_view& rest, bool& open) {
   // As a rule there is one value.
-  std::size_t end = rest_.find(',') == std::string_view::npos ? rest_.size() : 0;
+  std::size_t end = find_octet(rest, ',') == rest.size() ? rest.size() : 0;
   bool in_angle = false;
-  while (end < rest_.size()) {
-    const char c = rest_[end];
+  while (end < rest.size()) {
+    const char c = rest[end];
     if (c == ',' && !in_angle) break;
     if (c == '"' && !in_angle) {
-      end = skip_quoted(rest_, end);
-      if (end == std::string_view::npos) end = rest_.size();  // never closed: the rest is one value
+      end = skip_quoted(rest, end);
+      if (end == std::string_view::npos) end = rest.size();  // never closed: the rest is one value
       continue;
     }
     if (c == '<') in_angle = true;
     if (c == '>') in_angle = false;
     ++end;
   }
-  Value value{.text = trim(rest_.substr(0, end)), .header = header_, .last_on_line = end >= rest_.size()};
-  if (value.last_on_line) {
-    open_ = false;
+  open = end < rest.size();
+  const std::string_view value = trim(rest.substr(0, end));
+  rest = open ? rest.substr(end + 1) : std::string_view{};
+  return value;
+}
+
+std::optional<ValueCursor::Value> ValueCursor::next() {
+  if (!open_) return std::nullopt;
+  Value value{.text = take_value(rest_, open_), .header = header_, .last_on_line = !open_};
+  if (!open_) {
     header_ = message_.next_same(header_);
     load();
-  } else {
-    rest_ = rest_.substr(end + 1);
   }
   return value;
 }

@@ -12,7 +12,7 @@
 #include <optional>
 #include <string_view>
 
-#include "sip/limits.h"
+#include "sip/header_index.h"
 #include "sip/uri.h"
 #include "sip/via.h"
 
@@ -40,29 +40,6 @@ enum class Method : std::uint8_t {
   kUpdate,
 };
 
-// The header fields that something here looks for; all others are kOther. Compact forms (7.3.3) are the same header.
-enum class HeaderId : std::uint8_t {
-  kOther,
-  kCallId,
-  kContact,
-  kContentLength,
-  kContentType,
-  kCSeq,
-  kFrom,
-  kMaxForwards,
-  kProxyRequire,
-  kRecordRoute,
-  kRequire,
-  kRoute,
-  kSupported,
-  kTimestamp,
-  kTo,
-  kUnsupported,
-  kVia,
-};
-inline constexpr std::size_t kHeaderIds = 17;
-[[nodiscard]] HeaderId header_id(std::string_view name);
-
 // What the header fields say that decide how a message goes on, each read once. What is missing or cannot be read is
 // empty, and check_request() and check_response() (validate.h) say so.
 struct Facts {
@@ -82,11 +59,6 @@ class Message {
  public:
   enum class Kind : std::uint8_t { kNone, kRequest, kResponse };  // kNone: the start-line is neither
 
-  // What makes the message unfit to be forwarded, found while it was taken apart.
-  struct Defect {
-    int status = 0;         // 0: none; else the reply's status: 400, 505, 513
-    const char* what = "";  // static; fit for a reason phrase
-  };
   // One header field. Views live as long as the octets.
   struct Header {
     HeaderId id;
@@ -98,6 +70,9 @@ class Message {
   static constexpr std::size_t kNoHeader = ~std::size_t{0};
 
   void parse(std::string_view bytes, Carrier carrier);
+  // The same for who may have an index of these octets: it is used if it is complete(), and must then live as long as
+  // the message is looked at.
+  void parse(std::string_view bytes, Carrier carrier, const HeaderIndex& index);
 
   // The message: what parse() was given, without octets behind the body. Edits count from its first octet.
   [[nodiscard]] std::string_view bytes() const { return bytes_; }
@@ -106,6 +81,7 @@ class Message {
   [[nodiscard]] Kind kind() const { return kind_; }
   [[nodiscard]] bool is_request() const { return kind_ == Kind::kRequest; }
   [[nodiscard]] bool is_response() const { return kind_ == Kind::kResponse; }
+  // What was found wrong while the message was taken apart: 400, 505, 513.
   [[nodiscard]] Defect defect() const { return defect_; }
 
   // Requests; views are empty in anything else.
@@ -116,14 +92,23 @@ class Message {
   [[nodiscard]] int status() const { return status_; }
   [[nodiscard]] std::string_view reason() const { return reason_; }
 
-  [[nodiscard]] std::size_t header_count() const { return header_count_; }
-  [[nodiscard]] Header header(std::size_t index) const;
+  [[nodiscard]] std::size_t header_count() const { return fields().count(); }
+  [[nodiscard]] Header header(std::size_t index) const {
+    const HeaderIndex::Field& field = fields().field(index);
+    return {.id = field.id,
+            .name = {bytes_.data() + field.line, field.name_size},
+            .value = {bytes_.data() + field.value, field.value_size},
+            .line = field.line,
+            .line_end = field.line_end};
+  }
   // The first header field of this name, and the next of the same name; kNoHeader when there is none. Not for kOther.
-  [[nodiscard]] std::size_t first(HeaderId id) const { return widen(first_[static_cast<std::size_t>(id)]); }
-  [[nodiscard]] std::size_t next_same(std::size_t index) const { return widen(headers_[index].next); }
-  [[nodiscard]] bool has(HeaderId id) const { return first(id) != kNoHeader; }
+  [[nodiscard]] std::size_t first(HeaderId id) const { return widen(fields().first(id)); }
+  [[nodiscard]] std::size_t next_same(std::size_t index) const { return widen(fields().field(index).next); }
+  [[nodiscard]] bool has(HeaderId id) const { return fields().first(id) != HeaderIndex::kNone; }
   // The value of the first header field of this name; empty when there is none.
-  [[nodiscard]] std::string_view value(HeaderId id) const;
+  [[nodiscard]] std::string_view value(HeaderId id) const {
+    return has(id) ? header(first(id)).value : std::string_view{};
+  }
 
   [[nodiscard]] const Facts& facts() const { return facts_; }
 
@@ -133,20 +118,14 @@ class Message {
   }
 
  private:
-  static constexpr std::uint16_t kNone16 = 0xffff;
-  struct Entry {  // offsets into bytes_; kMaxHeaderSectionBytes keeps them within 16 bits
-    std::uint16_t line, line_end, name_size, value, value_size, next;
-    HeaderId id;
-  };
-  static std::size_t widen(std::uint16_t index) { return index == kNone16 ? kNoHeader : index; }
+  static std::size_t widen(std::uint16_t index) { return index == HeaderIndex::kNone ? kNoHeader : index; }
 
   void reset(std::string_view bytes);
   void set_defect(int status, const char* what);
   void parse_start_line(std::string_view line);
   void parse_request_line(std::string_view line);
   void parse_status_line(std::string_view line);
-  bool index_headers();
-  void add_header(std::size_t begin, std::size_t end, std::size_t line_end);
+  void take_apart(Carrier carrier);
   void find_body(Carrier carrier);
   void read_facts();
   void read_vias();
@@ -161,15 +140,18 @@ class Message {
   std::string_view method_name_;
   std::string_view request_uri_;
   std::string_view reason_;
-  std::size_t header_count_ = 0;
-  std::array<std::uint16_t, kHeaderIds> first_;
-  std::array<std::uint16_t, kHeaderIds> last_;
-  std::array<Entry, kMaxHeaders> headers_;  // the first header_count_ are set; the others are never cleared
+  [[nodiscard]] const HeaderIndex& fields() const { return given_index_ != nullptr ? *given_index_ : own_index_; }
+
+  const HeaderIndex* given_index_ = nullptr;
+  HeaderIndex own_index_;  // where none is given
 };
 
-// Walks the comma-separated values of all header fields of one name, in order (RFC 3261 7.3.1). Commas in quoted
-// strings and in <> do not separate. A header field with an empty value has no values; an empty value between commas
-// is one.
+// Takes the first of a header field's comma-separated values off, and the comma (RFC 3261 7.3.1). Commas in quoted
+// strings and in <> do not separate. `open`: rest still holds a value, perhaps an empty one. The value is trimmed.
+[[nodiscard]] std::string_view take_value(std::string_view& rest, bool& open);
+
+// Walks the comma-separated values of all header fields of one name, in order. A header field with an empty value has
+// no values; an empty value between commas is one.
 class ValueCursor {
  public:
   struct Value {

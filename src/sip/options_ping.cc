@@ -74,8 +74,7 @@ std::string options_ping(const PingSubject& subject, const Flow& to, std::string
 
 std::optional<PingSubject> ping_answered(const Message& response, const TokenKey& key) {
   if (!response.is_response()) return std::nullopt;
-  const auto value = ValueCursor(response, HeaderId::kVia).next();
-  const auto via = value ? parse_via(value->text) : std::nullopt;
+  const auto& via = response.facts().top_via;
   if (!via || !via->branch.starts_with(kMagicCookie)) return std::nullopt;
   const std::string_view branch = via->branch.substr(kMagicCookie.size());
   const std::size_t dot = branch.rfind('.');

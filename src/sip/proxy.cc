@@ -39,6 +39,14 @@ Decision refuse(const Message& request, int status, const char* reason) {
   return Reply{status, reason, {}};
 }
 
+// The To tag is one of ours: the INVITE went nowhere else (RFC 3261 16.11, 17.2.1).
+bool is_ack_to_us(const Message& request, std::uint64_t transaction) {
+  if (request.method() != Method::kAck || !request.facts().to_has_tag) return false;
+  const auto to = parse_name_addr(request.value(HeaderId::kTo));
+  const auto tag = to ? find_parameter(to->parameters, "tag") : std::nullopt;
+  return tag && *tag == OwnTag(transaction).view();
+}
+
 // A stateless server has no INVITE that a CANCEL could end (RFC 3261 9.2).
 Decision reject(const Message& request, const config::Route& route) {
   if (request.method() == Method::kAck) return Drop{"an ACK to what a route rejects"};
@@ -51,12 +59,14 @@ Decision reject(const Message& request, const config::Route& route) {
 Proxy::Proxy(const config::Config& config, const TokenKey& key)
     : key_(key), limits_(config.limits), routes_(config), own_(config) {
   for (std::size_t i = 0; i < config.trunks.size(); ++i)
-    trunk_peers_.push_back(peer_hash({.trunk = TrunkId{static_cast<std::uint16_t>(i)}}, key));
+    trunk_peers_.push_back({.hash = peer_hash({.trunk = TrunkId{static_cast<std::uint16_t>(i)}}, key),
+                            .has_sources = !config.trunks[i].sources.empty()});
 }
 
 std::uint32_t Proxy::peer_of(const Flow& flow) const {
-  const bool is_trunk_stream = flow.transport != config::Transport::kUdp && flow.trunk.value < trunk_peers_.size();
-  return is_trunk_stream ? trunk_peers_[flow.trunk.value] : peer_hash(flow, key_);
+  if (flow.trunk.value >= trunk_peers_.size()) return peer_hash(flow, key_);
+  const TrunkPeer& trunk = trunk_peers_[flow.trunk.value];
+  return flow.transport != config::Transport::kUdp || trunk.has_sources ? trunk.hash : peer_hash(flow, key_);
 }
 
 Decision Proxy::decide(const Message& message, const Flow& source, Edits& edits) const {
@@ -116,8 +126,11 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
     return refuse(request, 420, "Bad Extension");
 
   const std::uint64_t affinity = transaction_hash(request, *facts.top_via, key_);
+  if (is_ack_to_us(request, affinity)) return Drop{"an ACK to an answer of ours"};
   const RoutePlan plan = plan_routes(request, uri, own_, key_);
   const Needs needs = plan.sips ? Needs::kTls : Needs::kAnyTransport;
+  // A sips URI that came in the clear has been read already; a dialog that began with one has TLS at both sides.
+  if (needs == Needs::kTls && source.transport != config::Transport::kTls) return refuse_sips(request);
   switch (plan.next) {
     case RoutePlan::Next::kForged:
       return refuse(request, 403, "Invalid Flow Token");
@@ -141,8 +154,6 @@ Decision Proxy::decide_request(const Message& request, const Flow& source) const
   if (route == nullptr) return refuse(request, 404, "No Route");
   if (route->reject != 0) return reject(request, *route);
   if (was_here(request, source, route->to)) return refuse(request, 482, "Loop Detected");
-  // A sips URI that came in the clear has been read already; inside a dialog it follows the dialog's flows.
-  if (needs == Needs::kTls && source.transport != config::Transport::kTls) return refuse_sips(request);
   return ToTrunk{route, affinity, needs};
 }
 

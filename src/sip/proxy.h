@@ -97,18 +97,29 @@ class Proxy {
   void add_record_route(std::string_view scheme, const Flow& source, const Flow& destination, std::size_t offset,
                         Edits& edits) const;
 
-  // peer_hash(), which is worked out beforehand for trunks.
+  // Who a response must come from: the trunk, if its peers are known whatever their address; else the connection or
+  // address.
   [[nodiscard]] std::uint32_t peer_of(const Flow& flow) const;
 
   TokenKey key_;
-  std::vector<std::uint32_t> trunk_peers_;
+  struct TrunkPeer {
+    std::uint32_t hash;  // peer_hash() of its streams
+    bool has_sources;
+  };
+  std::vector<TrunkPeer> trunk_peers_;
   config::Limits limits_;
   RouteTable routes_;
   OwnAddresses own_;
 };
 
-// RFC 3261 18.1.1, where the path's MTU is not known: a larger request is not to go in a datagram.
+// RFC 3261 18.1.1: a larger request is not to go in a datagram. path_mtu: what is known of the way; 0: nothing. A large
+// one is the MTU of our own link and says nothing of those behind it, until one of them has said that it is less.
 inline constexpr std::size_t kMostDatagramRequestBytes = 1300;
+[[nodiscard]] constexpr std::size_t most_datagram_request_bytes(std::size_t path_mtu) {
+  constexpr std::size_t kDistance = 200;
+  if (path_mtu == 0 || path_mtu >= kMostDatagramRequestBytes + kDistance) return kMostDatagramRequestBytes;
+  return path_mtu <= kDistance ? 0 : path_mtu - kDistance;
+}
 
 // Where a reply to a request that came over UDP goes (RFC 3261 18.2.2, RFC 3581); source.remote when its Via is broken.
 [[nodiscard]] Address reply_address(const Message& request, const Flow& source);

@@ -33,8 +33,7 @@ void append_vias(const Message& request, const Flow& source, std::string& out) {
     out += "Via: ";
     if (top) {
       top = false;
-      const auto value = ValueCursor(request, HeaderId::kVia).next();
-      if (const auto via = value ? parse_via(value->text) : std::nullopt) {
+      if (const auto& via = request.facts().top_via) {
         const TopViaChanges changes = top_via_changes(*via, source.remote);
         for (std::size_t c = 0; c < changes.count; ++c) {
           const auto before = static_cast<std::size_t>(changes.list[c].place.data() - rest.data());
@@ -68,35 +67,32 @@ void append_unsupported(const Message& request, std::string& out) {
 }
 
 // With a tag if it has none; the same tag for a retransmission (8.2.7).
-void append_to(const Message& request, const Reply& reply, const ValueCursor::Value& top, const TokenKey& key,
-               std::string& out) {
+void append_to(const Message& request, const Reply& reply, const TokenKey& key, std::string& out) {
   if (!request.has(HeaderId::kTo)) return;
   out += "To: ";
   append_unfolded(request.value(HeaderId::kTo), out);
   const auto to = parse_name_addr(request.value(HeaderId::kTo));
-  const auto top_via = parse_via(top.text);
+  const auto& top_via = request.facts().top_via;
   if (reply.status > 100 && to && top_via && !find_parameter(to->parameters, "tag"))
-    fmt::format_to(std::back_inserter(out), ";tag={:016x}", transaction_hash(request, *top_via, key));
+    out.append(";tag=").append(OwnTag(transaction_hash(request, *top_via, key)).view());
   out += "\r\n";
 }
 
 }  // namespace
 
 Address reply_address(const Message& request, const Flow& source) {
-  const auto value = ValueCursor(request, HeaderId::kVia).next();
-  const auto via = value ? parse_via(value->text) : std::nullopt;
+  const auto& via = request.facts().top_via;
   return via ? response_address(*via, source.remote) : source.remote;
 }
 
 void Proxy::build_reply(const Message& request, const Flow& source, const Reply& reply, std::string& out) const {
   if (!request.is_request() || request.method() == Method::kAck) return;
-  const auto top_value = ValueCursor(request, HeaderId::kVia).next();
-  if (!top_value) return;
+  if (request.facts().vias == 0) return;
 
   fmt::format_to(std::back_inserter(out), "SIP/2.0 {} {}\r\n", reply.status, reply.reason);
   append_vias(request, source, out);
   append_first(request, HeaderId::kFrom, "From: ", out);
-  append_to(request, reply, *top_value, key_, out);
+  append_to(request, reply, key_, out);
   append_first(request, HeaderId::kCallId, "Call-ID: ", out);
   append_first(request, HeaderId::kCSeq, "CSeq: ", out);
   if (reply.status == 100) append_first(request, HeaderId::kTimestamp, "Timestamp: ", out);

@@ -1,6 +1,7 @@
 // SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), with 64 and 128 bits: the keyed hash behind
-// flow tokens and transaction numbers. Here, and not a library's, because libraries take one run of octets: a message's
-// fields lie apart, and go into one hash word by word. Takes the same time for all inputs of one length.
+// flow tokens. SipHash-1-3, its authors' choice for hash tables: that behind transaction numbers. Here, and not a
+// library's, because libraries take one run of octets: a message's fields lie apart, and go into one hash word by word.
+// Takes the same time for all inputs of one length.
 #pragma once
 
 #include <bit>
@@ -14,7 +15,9 @@ namespace ktrunk::sip {
 
 static_assert(std::endian::native == std::endian::little, "words are read as they lie");
 
-class SipHash {
+// kRounds: for each word; kLastRounds: at the end.
+template <int kRounds, int kLastRounds>
+class BasicSipHash {
  public:
   static constexpr std::size_t kKeyBytes = 16;
   using Key = std::span<const unsigned char, kKeyBytes>;
@@ -23,7 +26,7 @@ class SipHash {
     std::uint64_t low, high;  // in the order of their octets; 64 bits: low alone
   };
 
-  explicit SipHash(Key key, Width width = Width::k64) {
+  explicit BasicSipHash(Key key, Width width = Width::k64) {
     const std::uint64_t k0 = load(key.data());
     const std::uint64_t k1 = load(key.data() + 8);
     v0_ = k0 ^ 0x736f6d6570736575;
@@ -35,14 +38,17 @@ class SipHash {
   // Eight octets of input, little-endian.
   void word(std::uint64_t word) {
     v3_ ^= word;
-    round();
-    round();
+    for (int i = 0; i < kRounds; ++i) round();
     v0_ ^= word;
     words_ += 1;
   }
   // A text with its length before it and zeros up to a whole word behind it, so that none runs over into the next.
   void text(std::string_view text) {
     word(text.size());
+    padded(text);
+  }
+  // The same without the length, for who has put that into the hash already.
+  void padded(std::string_view text) {
     whole_words(text);
     if (text.size() % 8 != 0) word(last_octets(text));
   }
@@ -54,15 +60,15 @@ class SipHash {
     return squeeze();
   }
 
-  // The hash of octets as they are: what others call SipHash-2-4 and SipHash-2-4-128.
+  // The hash of octets as they are: what others call SipHash and SipHash-128.
   [[nodiscard]] static std::uint64_t hash64(std::string_view octets, Key key) {
-    SipHash hash(key);
+    BasicSipHash hash(key);
     hash.octets(octets);
     hash.v2_ ^= 0xff;
     return hash.squeeze();
   }
   [[nodiscard]] static Value hash128(std::string_view octets, Key key) {
-    SipHash hash(key, Width::k128);
+    BasicSipHash hash(key, Width::k128);
     hash.octets(octets);
     hash.v2_ ^= 0xee;
     const std::uint64_t low = hash.squeeze();
@@ -94,7 +100,7 @@ class SipHash {
   void end(std::uint64_t last, std::size_t size) { word(last | static_cast<std::uint64_t>(size) << 56); }
   void end(std::uint64_t last) { end(last, 8 * words_); }
   std::uint64_t squeeze() {
-    for (int i = 0; i < 4; ++i) round();
+    for (int i = 0; i < kLastRounds; ++i) round();
     return v0_ ^ v1_ ^ v2_ ^ v3_;
   }
   void round() {
@@ -113,5 +119,8 @@ class SipHash {
   std::uint64_t v0_, v1_, v2_, v3_;
   std::size_t words_ = 0;
 };
+
+using SipHash = BasicSipHash<2, 4>;
+using SipHash13 = BasicSipHash<1, 3>;
 
 }  // namespace ktrunk::sip

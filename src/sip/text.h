@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string_view>
 #include <type_traits>
+
+#include "sip/octets.h"
 
 namespace ktrunk::sip {
 
@@ -22,50 +23,29 @@ namespace ktrunk::sip {
 [[nodiscard]] constexpr bool is_lws(char c) { return is_blank(c) || c == '\r' || c == '\n'; }
 [[nodiscard]] constexpr char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 
-// Classes of octets that are looked for in one table.
-enum CharacterClass : std::uint8_t {
-  kTokenClass = 1,      // RFC 3261 25.1, token
-  kUriClass = 2,        // visible ASCII without what could end a URI in a header, and without '@' and '%'
-  kHostClass = 4,       // a host name or IPv4 address; underscores are no part of the grammar, but of real names
-  kDigitClass = 8,      // 0 to 9
-  kParameterClass = 16  // an unquoted parameter's value: tokens and hosts, with and without brackets (RFC 5118 4.5)
-};
+// RFC 3261 25.1, token.
+inline constexpr CharacterSet kTokenSet([](char c) {
+  return is_alnum(c) || std::string_view("-.!%*_+`'~").find(c) != std::string_view::npos;
+});
+// Visible ASCII without what could end a URI in a header, and without '@' and '%'.
+inline constexpr CharacterSet kUriSet([](char c) {
+  return c > ' ' && c != 0x7f && std::string_view("<>\"\\@%").find(c) == std::string_view::npos;
+});
+// A host name or IPv4 address; underscores are no part of the grammar, but of real names.
+inline constexpr CharacterSet kHostSet([](char c) { return is_alnum(c) || c == '.' || c == '-' || c == '_'; });
+// An unquoted parameter's value: tokens and hosts, with and without brackets (RFC 5118 4.5).
+inline constexpr CharacterSet kParameterSet([](char c) {
+  return kTokenSet.has(c) || std::string_view("[]:/@").find(c) != std::string_view::npos;
+});
 
-namespace detail {
-inline constexpr auto kClasses = [] {
-  std::array<std::uint8_t, 256> table{};
-  for (unsigned i = 0; i < 128; ++i) {
-    const char c = static_cast<char>(i);
-    const auto is_in = [c](std::string_view some) { return some.find(c) != std::string_view::npos; };
-    unsigned classes = 0;
-    if (is_alnum(c) || is_in("-.!%*_+`'~")) classes |= kTokenClass | kParameterClass;
-    if (c > ' ' && i != 0x7f && !is_in("<>\"\\@%")) classes |= kUriClass;
-    if (is_alnum(c) || is_in(".-_")) classes |= kHostClass;
-    if (is_digit(c)) classes |= kDigitClass;
-    if (is_in("[]:/@")) classes |= kParameterClass;
-    table[i] = static_cast<std::uint8_t>(classes);
-  }
-  return table;
-}();
-}  // namespace detail
-
-[[nodiscard]] constexpr bool is_in(CharacterClass wanted, char c) {
-  return (detail::kClasses[static_cast<unsigned char>(c)] & wanted) != 0;
+[[nodiscard]] constexpr bool is_token_char(char c) { return kTokenSet.has(c); }
+[[nodiscard]] inline bool is_token(std::string_view text) {
+  return !text.empty() && span_of(kTokenSet, text) == text.size();
 }
-// How many octets of a class the text begins with, from an offset on: the offset behind them.
-[[nodiscard]] constexpr std::size_t span_of(CharacterClass wanted, std::string_view text, std::size_t from = 0) {
-  const auto classes = [text](std::size_t i) { return detail::kClasses[static_cast<unsigned char>(text[i])]; };
-  // Four at a time, while all of them are.
-  while (from + 4 <= text.size() &&
-         (classes(from) & classes(from + 1) & classes(from + 2) & classes(from + 3) & wanted) != 0)
-    from += 4;
-  while (from < text.size() && is_in(wanted, text[from])) ++from;
+// How many digits the text begins with, from an offset on: the offset behind them.
+[[nodiscard]] constexpr std::size_t span_of_digits(std::string_view text, std::size_t from = 0) {
+  while (from < text.size() && is_digit(text[from])) ++from;
   return from;
-}
-
-[[nodiscard]] constexpr bool is_token_char(char c) { return is_in(kTokenClass, c); }
-[[nodiscard]] constexpr bool is_token(std::string_view text) {
-  return !text.empty() && span_of(kTokenClass, text) == text.size();
 }
 
 // A word that is written in the program, such as a parameter's name.
@@ -115,25 +95,73 @@ template <Word kWord>
   return true;
 }
 
+// Whatever may be white space; most octets are not.
+[[nodiscard]] constexpr bool is_at_most_blank(char c) { return static_cast<unsigned char>(c) <= ' '; }
+
 [[nodiscard]] constexpr std::string_view trim_front(std::string_view text) {
-  while (!text.empty() && is_lws(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_at_most_blank(text.front()) && is_lws(text.front())) text.remove_prefix(1);
   return text;
 }
 [[nodiscard]] constexpr std::string_view trim(std::string_view text) {
   text = trim_front(text);
-  while (!text.empty() && is_lws(text.back())) text.remove_suffix(1);
+  while (!text.empty() && is_at_most_blank(text.back()) && is_lws(text.back())) text.remove_suffix(1);
   return text;
 }
+
+// Takes a text apart from its front. Views that it gives lie in the text.
+class Cursor {
+ public:
+  explicit Cursor(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
+
+  [[nodiscard]] bool done() const { return at_ == end_; }
+  [[nodiscard]] std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
+  [[nodiscard]] std::string_view since(const char* begin) const {
+    return {begin, static_cast<std::size_t>(at_ - begin)};
+  }
+  // The next octet; 0 at the end.
+  [[nodiscard]] char peek() const { return at_ != end_ ? *at_ : '\0'; }
+  bool take(char wanted) {
+    if (at_ == end_ || *at_ != wanted) return false;
+    ++at_;
+    return true;
+  }
+  bool take(std::string_view wanted) {
+    if (!rest().starts_with(wanted)) return false;
+    at_ += wanted.size();
+    return true;
+  }
+  void skip(std::size_t octets) { at_ += octets; }
+  void skip_lws() {
+    while (at_ != end_ && is_at_most_blank(*at_) && is_lws(*at_)) ++at_;
+  }
+  // Octets of a set, perhaps none.
+  std::string_view take_span(const CharacterSet& set) {
+    const std::string_view span(at_, span_of(set, rest()));
+    at_ += span.size();
+    return span;
+  }
+  std::string_view take_digits() {
+    const std::string_view digits(at_, span_of_digits(rest()));
+    at_ += digits.size();
+    return digits;
+  }
+
+ private:
+  const char* at_;
+  const char* end_;
+};
 
 // A whole text of decimal digits, at most `highest`. Leading zeros are allowed (1*DIGIT).
 [[nodiscard]] constexpr std::optional<std::uint64_t> parse_number(std::string_view text, std::uint64_t highest) {
   if (text.empty()) return std::nullopt;
+  const std::uint64_t most = highest / 10;
   std::uint64_t number = 0;
   for (const char c : text) {
-    if (!is_digit(c)) return std::nullopt;
-    const auto digit = static_cast<std::uint64_t>(c - '0');
-    if (number > (highest - digit) / 10 || digit > highest) return std::nullopt;
-    number = number * 10 + digit;
+    const auto digit = static_cast<unsigned char>(c - '0');
+    if (digit > 9 || number > most) return std::nullopt;
+    number *= 10;
+    if (digit > highest - number) return std::nullopt;
+    number += digit;
   }
   return number;
 }
@@ -160,16 +188,46 @@ class ParameterReader {
     std::string_view whole;  // from name to value, without the semicolon
   };
   // text: empty, or LWS and the first semicolon onwards.
-  explicit ParameterReader(std::string_view text) : rest_(text) {}
+  explicit ParameterReader(std::string_view text) : cursor_(text) {}
 
-  // The next parameter, or none at the end or at an error.
-  [[nodiscard]] std::optional<Parameter> next();
+  // The next parameter. False at the end or at an error.
+  [[nodiscard]] bool next(Parameter& parameter) {
+    cursor_.skip_lws();
+    if (cursor_.done()) return false;
+    if (!cursor_.take(';')) return fail();
+    cursor_.skip_lws();
+    parameter.name = cursor_.take_span(kTokenSet);
+    if (parameter.name.empty()) return fail();
+    parameter.whole = parameter.name;
+    parameter.value = {};
+    cursor_.skip_lws();
+    parameter.has_value = cursor_.take('=');
+    return !parameter.has_value || read_value(parameter);
+  }
   [[nodiscard]] bool malformed() const { return malformed_; }
 
  private:
-  std::optional<Parameter> fail();
+  [[nodiscard]] bool fail() {
+    malformed_ = true;
+    return false;
+  }
+  [[nodiscard]] bool read_value(Parameter& parameter) {
+    cursor_.skip_lws();
+    if (cursor_.peek() == '"') {
+      const std::size_t size = skip_quoted(cursor_.rest(), 0);
+      if (size == std::string_view::npos) return fail();
+      parameter.value = cursor_.rest().substr(0, size);
+      cursor_.skip(size);
+    } else {  // a token or a host; an IPv6 address comes with and without brackets (RFC 5118 4.5)
+      parameter.value = cursor_.take_span(kParameterSet);
+      if (parameter.value.empty()) return fail();
+      if (!cursor_.done() && cursor_.peek() != ';' && !is_lws(cursor_.peek())) return fail();
+    }
+    parameter.whole = cursor_.since(parameter.name.data());
+    return true;
+  }
 
-  std::string_view rest_;
+  Cursor cursor_;
   bool malformed_ = false;
 };
 
@@ -183,16 +241,18 @@ class FixedText {
   FixedText& operator<<(std::string_view text) {
     if (text.size() > Capacity - size_) {
       overflowed_ = true;
-    } else if (!text.empty()) {
-      std::memcpy(data_ + size_, text.data(), text.size());
+    } else {
+      copy_octets(data_ + size_, text.data(), text.size());
       size_ += text.size();
     }
     return *this;
   }
   FixedText& operator<<(std::uint64_t number) {
     char digits[20];
-    const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
-    return *this << std::string_view(digits, static_cast<std::size_t>(end - digits));
+    std::size_t first = sizeof digits;
+    for (; number > 9; number /= 10) digits[--first] = static_cast<char>('0' + number % 10);
+    digits[--first] = static_cast<char>('0' + number);
+    return *this << std::string_view(digits + first, sizeof digits - first);
   }
   [[nodiscard]] std::string_view view() const { return {data_, size_}; }
   [[nodiscard]] bool overflowed() const { return overflowed_; }

@@ -4,7 +4,9 @@
 // so that strangers cannot make collisions. Pure.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "sip/flow_token.h"
 #include "sip/message.h"
@@ -14,6 +16,17 @@ namespace ktrunk::sip {
 
 // From the top Via's branch and sent-by; for peers of RFC 2543, without a magic cookie, from the fields of 17.2.3.
 [[nodiscard]] std::uint64_t transaction_hash(const Message& request, const Via& top_via, const TokenKey& key);
+
+// The To tag of our own answers to a transaction (RFC 3261 8.2.7): the same for a retransmission, and in the ACK, which
+// is for us alone then.
+class OwnTag {
+ public:
+  explicit OwnTag(std::uint64_t transaction);
+  [[nodiscard]] std::string_view view() const { return {digits_.data(), digits_.size()}; }
+
+ private:
+  std::array<char, 16> digits_;
+};
 
 // A request that comes again with the same number goes round in a circle; one that comes again with another (its
 // Request-URI rewritten, its Route shorter, from another peer) is a spiral, which is allowed (RFC 3261 16.3 step 4).

@@ -9,70 +9,74 @@ namespace ktrunk::sip {
 
 namespace {
 
-// How far a URI's text goes from an offset on: the classes of the grammar, and '#', '|' and the like that telephones
-// send in practice; escapes that are complete. Ends at the first octet that cannot be part of one, and at an '@'.
-std::size_t uri_span(std::string_view text, std::size_t from = 0) {
+// Takes a URI's text: the set of the grammar, and '#', '|' and the like that telephones send in practice; escapes that
+// are complete. Stops at the first octet that cannot be part of one, and at an '@'.
+inline void skip_uri_text(Cursor& cursor) {
   for (;;) {
-    from = span_of(kUriClass, text, from);
-    const bool escape = from + 2 < text.size() && text[from] == '%' && is_hex(text[from + 1]) && is_hex(text[from + 2]);
-    if (!escape) return from;
-    from += 3;
+    (void)cursor.take_span(kUriSet);
+    if (cursor.peek() != '%') return;
+    const std::string_view escape = cursor.rest();
+    if (escape.size() < 3 || !is_hex(escape[1]) || !is_hex(escape[2])) return;
+    cursor.skip(3);
   }
 }
-bool is_uri_text(std::string_view text) { return uri_span(text) == text.size(); }
+bool is_uri_text(std::string_view text) {
+  Cursor cursor(text);
+  skip_uri_text(cursor);
+  return cursor.done();
+}
 
 bool is_ipv6_text(std::string_view text) {
   return text.find(':') != std::string_view::npos &&
          std::all_of(text.begin(), text.end(), [](char c) { return is_hex(c) || c == ':' || c == '.'; });
 }
 
-bool is_host_name(std::string_view text) { return !text.empty() && span_of(kHostClass, text) == text.size(); }
+bool is_host_name(std::string_view text) { return !text.empty() && span_of(kHostSet, text) == text.size(); }
 
 bool is_scheme(std::string_view text) {
   return !text.empty() && is_alpha(text[0]) &&
          std::all_of(text.begin(), text.end(), [](char c) { return is_alnum(c) || c == '+' || c == '-' || c == '.'; });
 }
 
-bool parse_sip(std::string_view rest, Uri& uri) {
-  std::size_t clean = uri_span(rest);
-  if (clean < rest.size()) {
-    if (rest[clean] != '@' || clean == 0) return false;
-    const std::string_view user_info = rest.substr(0, clean);
-    const std::size_t colon = user_info.find(':');
-    uri.user = user_info.substr(0, colon);
+// [ user [ ":" password ] "@" ] host [ ":" port ] [ parameters ] [ headers ]
+bool parse_sip(std::string_view text, Uri& uri) {
+  Cursor cursor(text);
+  skip_uri_text(cursor);
+  const bool has_user = cursor.peek() == '@';
+  if (has_user) {
+    const std::string_view user_info = cursor.since(text.data());
+    const std::size_t colon = find_octet(user_info, ':');
+    uri.user = {user_info.data(), colon};
     if (uri.user.empty()) return false;
-    if (colon != std::string_view::npos) uri.password = user_info.substr(colon + 1);
-    rest = rest.substr(clean + 1);
-    clean = 0;
+    if (colon < user_info.size()) uri.password = user_info.substr(colon + 1);
+    cursor.skip(1);
+  } else if (cursor.done()) {
+    cursor = Cursor(text);
+  } else {
+    return false;
   }
-  std::size_t end = 0;  // of host and port
-  if (rest.starts_with('[')) {
-    end = std::min(rest.find_first_of(";?"), rest.size());
+  if (cursor.peek() == '[') {
+    const std::string_view rest = cursor.rest();
+    const std::size_t end = std::min(rest.find_first_of(";?"), rest.size());
     const auto host_port = parse_host_port(rest.substr(0, end));
     if (!host_port) return false;
     uri.host = host_port->host;
     uri.is_ipv6 = true;
     uri.port = host_port->port;
+    cursor.skip(end);
   } else {
-    end = span_of(kHostClass, rest);
-    if (end == 0) return false;
-    uri.host = rest.substr(0, end);
-    if (end < rest.size() && rest[end] == ':') {
-      const std::size_t digits = span_of(kDigitClass, rest, end + 1);
-      const auto port = parse_number(rest.substr(end + 1, digits - end - 1), 65535);
-      if (!port || *port == 0) return false;
-      uri.port = static_cast<std::uint16_t>(*port);
-      end = digits;
-    }
+    uri.host = cursor.take_span(kHostSet);
+    if (uri.host.empty()) return false;
+    if (cursor.take(':') && !parse_port(cursor.take_digits(), uri.port)) return false;
   }
-  if (end == rest.size()) return true;
-  if (rest[end] != ';' && rest[end] != '?') return false;
+  if (cursor.done()) return true;
+  if (cursor.peek() != ';' && cursor.peek() != '?') return false;
+  const std::string_view rest = cursor.rest();
   // A second '@' is no URI's text either: who knows which one counts.
-  if (clean == 0 && uri_span(rest, end) != rest.size()) return false;
-  rest = rest.substr(end);
-  const std::size_t question = rest.find('?');
+  if (has_user && !is_uri_text(rest)) return false;
+  const std::size_t question = find_octet(rest, '?');
   uri.parameters = rest.substr(0, question);
-  if (question != std::string_view::npos) uri.headers = rest.substr(question);
+  if (question < rest.size()) uri.headers = rest.substr(question);
   return true;
 }
 
@@ -104,30 +108,39 @@ std::optional<HostPort> parse_host_port(std::string_view text) {
     port_text = text.substr(colon);
   }
   if (port_text.empty()) return result;
-  const auto port = parse_number(port_text.substr(1), 65535);
-  if (port_text[0] != ':' || !port || *port == 0) return std::nullopt;
-  result.port = static_cast<std::uint16_t>(*port);
+  if (port_text[0] != ':' || !parse_port(port_text.substr(1), result.port)) return std::nullopt;
   return result;
 }
 
-std::optional<Uri> parse_uri(std::string_view text) {
-  Uri uri{.text = text};
-  const bool sips = is_word<"sips:">(text.substr(0, 5));
-  if (sips || is_word<"sip:">(text.substr(0, 4))) {
-    uri.scheme = sips ? Uri::Scheme::kSips : Uri::Scheme::kSip;
-    if (!parse_sip(text.substr(sips ? 5 : 4), uri)) return std::nullopt;
-    return uri;
+bool parse_port(std::string_view digits, std::uint16_t& port) {
+  const auto number = parse_number(digits, 65535);
+  port = static_cast<std::uint16_t>(number.value_or(0));
+  return port != 0;
+}
+
+bool read_uri(std::string_view text, Uri& uri) {
+  uri.text = text;
+  if (text.size() >= 4 && is_word<"sip:">({text.data(), 4})) {
+    uri.scheme = Uri::Scheme::kSip;
+    return parse_sip(text.substr(4), uri);
+  }
+  if (text.size() >= 5 && is_word<"sips:">({text.data(), 5})) {
+    uri.scheme = Uri::Scheme::kSips;
+    return parse_sip(text.substr(5), uri);
   }
   const std::size_t colon = text.find(':');
-  if (colon == std::string_view::npos || !is_scheme(text.substr(0, colon))) return std::nullopt;
-  const std::string_view scheme = text.substr(0, colon);
+  if (colon == std::string_view::npos || !is_scheme(text.substr(0, colon))) return false;
   const std::string_view rest = text.substr(colon + 1);
-  if (iequals(scheme, "tel")) {
+  if (iequals(text.substr(0, colon), "tel")) {
     uri.scheme = Uri::Scheme::kTel;
-    if (!parse_tel(rest, uri)) return std::nullopt;
-  } else if (rest.empty() || std::any_of(rest.begin(), rest.end(), [](char c) { return c <= ' ' || c == 0x7f; })) {
-    return std::nullopt;
+    return parse_tel(rest, uri);
   }
+  return !rest.empty() && std::none_of(rest.begin(), rest.end(), [](char c) { return c <= ' ' || c == 0x7f; });
+}
+
+std::optional<Uri> parse_uri(std::string_view text) {
+  std::optional<Uri> uri(std::in_place);
+  if (!read_uri(text, *uri)) uri.reset();
   return uri;
 }
 
@@ -139,13 +152,13 @@ std::optional<NameAddr> parse_name_addr(std::string_view text) {
     const std::size_t end = skip_quoted(text, 0);
     if (end == std::string_view::npos) return std::nullopt;
     result.display = text.substr(0, end);
-    while (end + open < text.size() && is_lws(text[end + open])) ++open;
-    open += end;
+    open = end;
+    while (open < text.size() && is_lws(text[open])) ++open;
     if (open >= text.size() || text[open] != '<') return std::nullopt;
-  } else {
-    open = text.find('<');
-    if (open == std::string_view::npos) {  // addr-spec: parameters belong to the header field (20.10)
-      const std::size_t semicolon = std::min(text.find(';'), text.size());
+  } else if (!text.starts_with('<')) {
+    open = find_octet(text, '<');
+    if (open == text.size()) {  // addr-spec: parameters belong to the header field (20.10)
+      const std::size_t semicolon = find_octet(text, ';');
       result.uri = trim(text.substr(0, semicolon));
       result.parameters = text.substr(semicolon);
       // RFC 3261 20: a URI with a comma, question mark or semicolon must be in <>.
@@ -156,8 +169,8 @@ std::optional<NameAddr> parse_name_addr(std::string_view text) {
     for (const char c : result.display)  // tokens; and UTF-8 outside quotes, which is common
       if (!is_token_char(c) && !is_lws(c) && static_cast<unsigned char>(c) < 0x80) return std::nullopt;
   }
-  const std::size_t close = text.find('>', open);
-  if (close == std::string_view::npos) return std::nullopt;
+  const std::size_t close = find_octet(text, '>', open);
+  if (close == text.size()) return std::nullopt;
   result.uri = text.substr(open + 1, close - open - 1);
   result.parameters = trim_front(text.substr(close + 1));
   if (!result.parameters.empty() && result.parameters[0] != ';') return std::nullopt;

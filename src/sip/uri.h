@@ -27,6 +27,8 @@ struct Uri {
 // Parses text as a whole. None: it is no URI, or a sip, sips or tel URI with broken syntax. A URI of another scheme is
 // returned as kOther with nothing but its text. RFC 5118: a bare IPv6 address is an error; ":::" is tolerated.
 [[nodiscard]] std::optional<Uri> parse_uri(std::string_view text);
+// The same into a Uri that is new. False: it is none, and `uri` says nothing.
+[[nodiscard]] bool read_uri(std::string_view text, Uri& uri);
 
 // "display" <uri>;params, or uri;params (RFC 3261 20.10): From, To, Route, Record-Route, Contact.
 struct NameAddr {
@@ -56,5 +58,7 @@ struct HostPort {
   std::uint16_t port = 0;
 };
 [[nodiscard]] std::optional<HostPort> parse_host_port(std::string_view text);
+// 1 to 65535, in digits. False: it is none.
+[[nodiscard]] bool parse_port(std::string_view digits, std::uint16_t& port);
 
 }  // namespace ktrunk::sip

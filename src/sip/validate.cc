@@ -4,7 +4,7 @@ namespace ktrunk::sip {
 
 namespace {
 
-constexpr Message::Defect bad(const char* what) { return {400, what}; }
+constexpr Defect bad(const char* what) { return {400, what}; }
 
 bool appears_once(const Message& message, HeaderId id) {
   const std::size_t index = message.first(id);
@@ -12,7 +12,7 @@ bool appears_once(const Message& message, HeaderId id) {
 }
 
 // What requests and responses have in common.
-Message::Defect check_common(const Message& message, const config::Limits& limits) {
+Defect check_common(const Message& message, const config::Limits& limits) {
   if (message.defect().status != 0) return message.defect();
   if (message.header_section_size() > limits.max_header_bytes) return {513, "Header Section Too Long"};
   if (message.header_count() > limits.max_headers) return {513, "Too many header fields"};
@@ -34,7 +34,7 @@ Message::Defect check_common(const Message& message, const config::Limits& limit
 
 }  // namespace
 
-Message::Defect check_request(const Message& request, const config::Limits& limits) {
+Defect check_request(const Message& request, const config::Limits& limits) {
   if (const auto defect = check_common(request, limits); defect.status != 0) return defect;
   const Facts& facts = request.facts();
   if (facts.cseq_method != request.method_name()) return bad("CSeq Method Mismatch");
@@ -50,7 +50,7 @@ Message::Defect check_request(const Message& request, const config::Limits& limi
   return {};
 }
 
-Message::Defect check_response(const Message& response, const config::Limits& limits) {
+Defect check_response(const Message& response, const config::Limits& limits) {
   if (const auto defect = check_common(response, limits); defect.status != 0) return defect;
   // Under ours there must be the Via of the peer that the response goes to.
   if (response.facts().vias < 2) return bad("No Via Below Ours");

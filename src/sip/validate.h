@@ -8,9 +8,9 @@ namespace ktrunk::sip {
 
 // In the order of 16.3: syntax and the operator's limits (400, 505, 513), scheme (416). Later steps depend on who asks
 // and are Proxy's.
-[[nodiscard]] Message::Defect check_request(const Message& request, const config::Limits& limits);
+[[nodiscard]] Defect check_request(const Message& request, const config::Limits& limits);
 
 // A response with any defect is dropped.
-[[nodiscard]] Message::Defect check_response(const Message& response, const config::Limits& limits);
+[[nodiscard]] Defect check_response(const Message& response, const config::Limits& limits);
 
 }  // namespace ktrunk::sip

@@ -31,6 +31,8 @@ inline constexpr std::string_view kMagicCookie = "z9hG4bK";
 
 // None: not one Via value. LWS is allowed wherever the grammar has it (RFC 4475 3.1.1.1).
 [[nodiscard]] std::optional<Via> parse_via(std::string_view text);
+// The same into a Via that is new. False: it is none, and `via` says nothing.
+[[nodiscard]] bool read_via(std::string_view text, Via& via);
 
 // Whether sent-by is the literal address that the request came from; if not, `received` is due (18.2.1).
 [[nodiscard]] bool sent_by_is(const Via& via, const Address& source);

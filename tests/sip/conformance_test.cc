@@ -147,6 +147,11 @@ TEST_F(ConformanceTest, SipsNeedsTlsOnBothSides) {
     EXPECT_EQ(of(request("INVITE", "sips:+49@six.example.net"), *insecure), 480);
     EXPECT_EQ(of(request("ACK", "sips:+49@six.example.net"), *insecure), kDropped);
   }
+  // Inside a dialog, too: it began over TLS on both sides, or without sips.
+  const std::string sent = world.forward(request("INVITE", "sip:+49@six.example.net"), world.six, world.carrier);
+  const std::string route = "Route: " + headers(sent, "Record-Route")[1] + "\n";
+  EXPECT_EQ(of(request("BYE", "sip:x@y", route, ";tag=2"), world.six), kSentToFlow);
+  EXPECT_EQ(of(request("BYE", "sips:x@y", route, ";tag=2"), world.six), 480);
 }
 
 TEST_F(ConformanceTest, HowSipsIsRefused) {

@@ -61,6 +61,41 @@ TEST(ReplyTest, NoReplyToThese) {
     EXPECT_EQ(world.reply_to(text, world.pbx, kNotFound), "") << text;
 }
 
+// The ACK to an answer of ours other than 2xx ends with us, whatever the route would do with it by now.
+TEST(ReplyTest, TheAckToItIsAbsorbed) {
+  World world;
+  for (const std::string& text : {invite(), crlf(R"(
+INVITE sip:+4930123@carrier.example.org SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.77
+From: <sip:alice@pbx.example.org>;tag=a1
+To: <sip:+4930123@carrier.example.org>
+Call-ID: old
+CSeq: 10 INVITE
+Content-Length: 0
+
+)")}) {
+    const std::string reply = world.reply_to(text, world.pbx, {503, "Trunk At Its Limit", {}});
+    std::string ack = text;
+    ack.replace(0, 6, "ACK").replace(ack.find("10 INVITE"), 9, "10 ACK");
+    const std::string to = headers(text, "To")[0];
+    const std::string tagged = headers(reply, "To")[0];
+    ASSERT_NE(tagged.find(";tag="), std::string::npos);
+    ack.replace(ack.find(to), to.size(), tagged);
+    const auto is_ours = [&](const std::string& message) {
+      const Decision decision = world.decide(message, world.pbx);
+      const auto* drop = std::get_if<Drop>(&decision);
+      return drop != nullptr && std::string_view(drop->why) == "an ACK to an answer of ours";
+    };
+    EXPECT_TRUE(is_ours(ack)) << ack;
+    std::string other = ack;  // to an answer of the peer's
+    other[other.find(tagged) + tagged.size() - 1] ^= 1;
+    EXPECT_FALSE(is_ours(other)) << other;
+    std::string bye = ack;
+    bye.replace(0, 3, "BYE").replace(bye.find("10 ACK"), 6, "10 BYE");
+    EXPECT_FALSE(is_ours(bye)) << bye;
+  }
+}
+
 // Nothing a stranger writes may begin a line of its own in our reply.
 TEST(ReplyTest, NothingIsInjected) {
   World world;

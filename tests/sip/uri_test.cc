@@ -99,16 +99,17 @@ TEST(NameAddrTest, Forms) {
 TEST(ParameterReaderTest, MalformedOnes) {
   for (const char* bad : {";", ";;a", ";a=", ";a=\"x", "a", ";=b", ";a b", ";a=b c"}) {
     ParameterReader reader(bad);
-    while (reader.next()) {
+    for (ParameterReader::Parameter parameter; reader.next(parameter);) {
     }
     EXPECT_TRUE(reader.malformed()) << bad;
   }
   ParameterReader reader(" ;\r\n a = \"x;y\" ; b");
-  EXPECT_EQ(reader.next()->value, "\"x;y\"");
-  const auto b = reader.next();
-  ASSERT_TRUE(b);
-  EXPECT_FALSE(b->has_value);
-  EXPECT_FALSE(reader.next());
+  ParameterReader::Parameter parameter;
+  ASSERT_TRUE(reader.next(parameter));
+  EXPECT_EQ(parameter.value, "\"x;y\"");
+  ASSERT_TRUE(reader.next(parameter));
+  EXPECT_FALSE(parameter.has_value);
+  EXPECT_FALSE(reader.next(parameter));
   EXPECT_FALSE(reader.malformed());
 }
 
