@@ -142,21 +142,50 @@ std::string watch_lines(const Trunk& trunk) {
   return text;
 }
 
+// "A, else B", where B is of a later priority; "A (3 of 4) and B (1 of 4)" where they share the connections or, by UDP,
+// the requests.
+std::string targets_text(const Trunk& trunk) {
+  std::string text;
+  for (std::size_t i = 0; i < trunk.targets.size(); ++i) {
+    const Target& target = trunk.targets[i];
+    const bool shares = i > 0 && trunk.targets[i - 1].priority == target.priority;
+    if (i > 0) text += shares ? " and " : ", else ";
+    text += target_text(target);
+    unsigned sum = 0;
+    for (const Target& other : trunk.targets) sum += other.priority == target.priority ? other.weight : 0;
+    if (sum != target.weight) text += fmt::format(" ({} of {})", target.weight, sum);
+  }
+  return text;
+}
+
+// How its peers are known; empty where only we connect.
+std::string peers_lines(const Trunk& trunk, const Config& config) {
+  std::vector<std::string> listeners;
+  for (const ListenerId listener : trunk.accept_on) listeners.push_back(config.listeners[listener.value].name);
+  std::vector<std::string> sources;
+  for (const IpNetwork& source : trunk.sources) sources.push_back(source.text());
+  const std::string from = sources.empty() ? "" : fmt::format(" from {}", fmt::join(sources, ", "));
+  const std::string by = listeners.empty() ? "" : fmt::format(" by {}", fmt::join(listeners, ", "));
+  if (trunk.known_by == config::KnownBy::kAddress)
+    return from.empty() ? "" : fmt::format("\npeers that come to us are known by their address{}{}", from, by);
+  if (from.empty() && by.empty()) return "";
+  return fmt::format("\npeers that come to us with that certificate are taken{}{} alone", from, by);
+}
+
 std::string trunk_text(const Trunk& trunk, const Config& config) {
   std::string text;
   if (trunk.targets.empty()) {
     text = "the peer connects to us";
   } else {
-    std::vector<std::string> targets;
-    for (const Target& target : trunk.targets) targets.push_back(target_text(target));
-    text = fmt::format("to {}", fmt::join(targets, ", else "));
-    if (trunk.large_requests == config::LargeRequests::kTcp) text += "; requests too large for a datagram by tcp";
+    text = fmt::format("to {}", targets_text(trunk));
+    if (config::is_large_by_tcp(trunk)) text += "; requests too large for a datagram by tcp";
     if (!config::connection_targets(trunk).empty())
       text += fmt::format("; {} connection{}", trunk.connections, trunk.connections == 1 ? "" : "s");
   }
-  const bool tls = trunk.targets.empty() || std::ranges::any_of(trunk.targets, [](const Target& target) {
-                     return target.transport == Transport::kTls;
-                   });
+  const bool by_certificate = trunk.known_by == config::KnownBy::kCertificate;
+  const bool tls =
+      (trunk.targets.empty() && by_certificate) ||
+      std::ranges::any_of(trunk.targets, [](const Target& target) { return target.transport == Transport::kTls; });
   if (tls) {
     text += fmt::format("; {}", versions(trunk.tls));
     text += trunk.verify_name.empty() ? "; its certificate must carry the target's host"
@@ -164,7 +193,7 @@ std::string trunk_text(const Trunk& trunk, const Config& config) {
   }
   if (trunk.listener.valid()) text += fmt::format("; as {}", config.listeners[trunk.listener.value].name);
   if (tls && !trunk.targets.empty()) text += trunk_tls_lines(trunk);
-  return text + watch_lines(trunk);
+  return text + peers_lines(trunk, config) + watch_lines(trunk);
 }
 
 std::string header_list(const std::vector<config::HeaderName>& names) {
@@ -247,6 +276,8 @@ std::string config_report(const Config& config) {
   std::string report = fmt::format("{} is good.\n{} worker{}; records are encrypted {}\nControl socket {}\n",
                                    config.path, config.workers, config.workers == 1 ? "" : "s",
                                    record_layer(config.record_layer), config.control_socket);
+  if (!config.token_key_file.empty())
+    report += fmt::format("Dialogs outlive a restart, by the key in {}\n", config.token_key_file);
   if (!config.hep.collector.empty()) report += hep_text(config);
   std::vector<std::pair<std::string, std::string>> lines;
   for (const Listener& listener : config.listeners) lines.emplace_back(listener.name, listener_text(listener));

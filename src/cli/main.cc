@@ -207,7 +207,8 @@ int main(int argc, char** argv) {
   CLI::App* route_command = app.add_subcommand(
       "route", "Read a SIP request from standard input; say which route it takes and print it as it would go on");
   route_command->add_option("FILE", route_options.config, "the configuration, TOML")->required();
-  route_command->add_option("--from", route_options.trunk, "the trunk that it comes from; without: a stranger");
+  route_command->add_option("--from", route_options.trunk,
+                            "the trunk that it comes from; without: as the address says, or a stranger");
   route_command->add_option("--listener", route_options.listener, "the listener that it comes by");
   route_command->add_option("--peer", route_options.peer, "IP:PORT that it comes from")->capture_default_str();
   route_command->callback([&] { result = route(route_options); });

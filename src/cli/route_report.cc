@@ -9,6 +9,7 @@
 
 #include "cli/config_report.h"
 #include "cli/table.h"
+#include "config/peer_addresses.h"
 #include "sip/proxy.h"
 
 namespace ktrunk::cli {
@@ -53,6 +54,7 @@ Result<sip::Flow> flow_of(const config::Config& config, const RouteQuestion& que
     flow.listener = ListenerId{*listener};
   }
   flow.transport = config.listeners[flow.listener.value].transport;
+  if (question.trunk.empty()) flow.trunk = config::PeerAddresses(config).find(flow.remote, flow.listener);
   if (flow.transport != config::Transport::kUdp) flow.connection = {SlotIndex{0}, Generation{1}};
   return flow;
 }
@@ -107,7 +109,7 @@ class Reporter {
     proxy_.forward_request(message_, source_, destination, edits_, way.route);
     if (edits_.failed()) return (*this)(sip::Reply{500, "Message Needs Too Many Changes", {}});
     if (destination.transport == config::Transport::kUdp &&
-        config_.trunks[destination.trunk.value].large_requests == config::LargeRequests::kTcp &&
+        config::is_large_by_tcp(config_.trunks[destination.trunk.value]) &&
         edits_.size(message_.bytes()) > sip::kMostDatagramRequestBytes) {
       to += "too large for a datagram: by tcp, if there is a connection\n";
       sip::Flow carrier = destination;
@@ -162,7 +164,8 @@ Result<RouteReport> route_report(const config::Config& config, std::string_view 
   parsed.parse(octets, sip::Carrier::kDatagram);
   const sip::Decision decision = proxy.decide(parsed, *source, edits);
   RouteReport report = std::visit(Reporter(config, proxy, parsed, *source, edits), decision);
-  const std::string from = source->trunk.valid() ? fmt::format("trunk '{}'", question.trunk) : "a stranger";
+  const std::string from =
+      source->trunk.valid() ? fmt::format("trunk '{}'", config.trunks[source->trunk.value].name) : "a stranger";
   report.summary = fmt::format("{} {}\nfrom {}, by listener '{}'\n{}",
                                parsed.is_request() ? printable(std::string(parsed.method_name())) : "no request",
                                printable(std::string(parsed.request_uri())), from,

@@ -14,7 +14,7 @@ namespace ktrunk::cli {
 
 // Where the message is taken to have come from.
 struct RouteQuestion {
-  std::string trunk;     // a trunk's name; empty: a stranger
+  std::string trunk;     // a trunk's name; empty: the one whose peers have that address (trunk.sources), or a stranger
   std::string listener;  // a listener's name; empty: the trunk's, or the first
   Address peer;          // the sender's address
 };

@@ -37,9 +37,11 @@ bool is_datagram(const Trunk& trunk) {
   return !trunk.targets.empty() && trunk.targets.front().transport == Transport::kUdp;
 }
 
+bool is_large_by_tcp(const Trunk& trunk) { return is_datagram(trunk) && trunk.large_requests == LargeRequests::kTcp; }
+
 std::vector<Target> connection_targets(const Trunk& trunk) {
   if (!is_datagram(trunk)) return trunk.targets;
-  if (trunk.large_requests == LargeRequests::kUdp) return {};
+  if (!is_large_by_tcp(trunk)) return {};
   std::vector<Target> targets = trunk.targets;
   for (Target& target : targets) target.transport = Transport::kTcp;
   return targets;

@@ -13,6 +13,7 @@
 
 #include "base/address.h"
 #include "base/id.h"
+#include "base/ip_network.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "config/header_names.h"
@@ -23,6 +24,7 @@ inline constexpr unsigned kMaxWorkers = 32;
 inline constexpr unsigned kMaxHandshakeProcesses = 8;
 inline constexpr unsigned kMaxTrunkConnections = 32;
 inline constexpr std::size_t kMaxTargets = 16;               // of one trunk
+inline constexpr std::size_t kMaxSources = 64;               // of one trunk
 inline constexpr std::size_t kMaxCertificates = 256;         // of one listener
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 20;  // the highest limits.max_message_bytes
 // The highest limits.max_header_bytes, max_headers, max_vias; workers have room for so many.
@@ -109,10 +111,18 @@ enum class LargeRequests : std::uint8_t {
   kTcp,  // over a TCP connection to the same target, which is kept up; in fragments while it is not
 };
 
+// How a peer that comes to us is known to be a trunk's.
+enum class KnownBy : std::uint8_t {
+  kCertificate,  // over TLS, by a name in its verified certificate; if there are sources, from one of them, too
+  kAddress,      // over any transport, by its address alone: one of the sources, or where a udp target is
+};
+
 struct Target {
   Transport transport = Transport::kTls;
-  std::string host;        // name or literal address, without brackets
-  std::uint16_t port = 0;  // 0: not given, the DNS says it (RFC 3263); never 0 with a literal address
+  std::string host;            // name or literal address, without brackets
+  std::uint16_t port = 0;      // 0: not given, the DNS says it (RFC 3263); never 0 with a literal address
+  std::uint16_t priority = 0;  // the lowest is tried first; default: the place in the list, 1 for the first
+  std::uint16_t weight = 1;    // its share among those of the same priority
 };
 
 // A share of all calls, in millionths.
@@ -132,12 +142,15 @@ struct Hep {
 
 struct Trunk {
   std::string name;
-  std::vector<Target> targets;  // tried in this order; may be empty: the peer connects to us
+  std::vector<Target> targets;  // by priority; may be empty: the peer connects to us
   Tls tls;
   std::string verify_name;   // the name the peer's certificate must carry; default: the target's host
   unsigned connections = 1;  // connections kept up to a stream target
-  LargeRequests large_requests = LargeRequests::kUdp;  // of a trunk with udp targets
-  ListenerId listener;  // whose address stands in Via towards the trunk, and whose socket sends UDP
+  LargeRequests large_requests = LargeRequests::kTcp;  // of a trunk with udp targets
+  std::vector<IpNetwork> sources;                      // where its peers come from; empty: not looked at
+  KnownBy known_by = KnownBy::kCertificate;
+  std::vector<ListenerId> accept_on;  // the listeners that they come by; empty: any
+  ListenerId listener;                // whose address stands in Via towards the trunk, and whose socket sends UDP
   std::chrono::milliseconds options_interval{0};  // between OPTIONS that we send it; 0: none
   std::chrono::milliseconds options_timeout{5'000};
   unsigned options_failures = 3;               // unanswered in a row: it is down
@@ -213,11 +226,12 @@ struct Config {
   std::string user = "nobody";       // whom workers run as when ktrunkd is root
   std::chrono::milliseconds ticket_rotation{3'600'000};  // a new key for session tickets; the last one still opens them
   RecordLayer record_layer = RecordLayer::kAuto;
-  std::vector<Address> dns;  // name servers; empty: those of /etc/resolv.conf
+  std::vector<Address> dns;    // name servers; empty: those of /etc/resolv.conf
+  std::string token_key_file;  // of the key of flow tokens, made when it is not there; empty: a new key at each start
   std::string control_socket = "/run/ktrunk/control.sock";
   std::string quarantine = "/var/lib/ktrunk/quarantine";  // folder of messages over which a worker died
   log::Format log_format = log::Format::kText;
-  spdlog::level::level_enum log_level = spdlog::level::info;
+  log::Level log_level = log::Level::kInfo;
   Limits limits;
   Hep hep;
   std::vector<Listener> listeners;
@@ -228,6 +242,8 @@ struct Config {
 
 // Targets are udp ones all together, or none is.
 [[nodiscard]] bool is_datagram(const Trunk& trunk);
+// It has udp targets, and what is too large for a datagram goes to them by TCP.
+[[nodiscard]] bool is_large_by_tcp(const Trunk& trunk);
 
 // Where the trunk's connections go, in order: its targets, or for large requests to udp targets those by TCP. Empty:
 // none is made.

@@ -96,8 +96,31 @@ Result<HostPort> parse_host_port(std::string_view text) {
   return result;
 }
 
-Result<Target> parse_target(std::string_view text) {
+namespace {
+
+// What stands behind a target's host and port.
+Status read_target_parameters(std::string_view parameters, Target& target) {
+  while (!parameters.empty()) {
+    parameters.remove_prefix(1);  // the semicolon
+    const std::string_view parameter = parameters.substr(0, parameters.find(';'));
+    parameters.remove_prefix(parameter.size());
+    const std::size_t equals = parameter.find('=');
+    const std::string_view name = parameter.substr(0, equals);
+    std::uint16_t* const value = name == "priority" ? &target.priority : name == "weight" ? &target.weight : nullptr;
+    const std::string_view number = equals == std::string_view::npos ? "" : parameter.substr(equals + 1);
+    if (value == nullptr || number.empty() || !parse_number<std::uint16_t>(number, 65535, *value) || *value == 0)
+      return fail("'{}'; expected priority=N or weight=N, 1 to 65535, behind a target", parameter);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Target> parse_target(std::string_view whole) {
   Target target;
+  const std::string_view text = whole.substr(0, whole.find(';'));
+  if (Status status = read_target_parameters(whole.substr(text.size()), target); !status)
+    return std::unexpected(std::move(status.error()));
   const std::size_t colon = text.find(':');
   const std::string_view scheme = text.substr(0, colon);
   if (scheme == "tls") {

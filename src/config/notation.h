@@ -17,8 +17,8 @@ struct HostPort {
 // "HOST", "HOST:PORT"; an IPv6 address in brackets. Ports are 1 to 65535.
 [[nodiscard]] Result<HostPort> parse_host_port(std::string_view text);
 
-// "tls:HOST[:PORT]", "tcp:...", "udp:..."; a literal address without a port gets the
-// transport's.
+// "tls:HOST[:PORT]", "tcp:...", "udp:...", and ";priority=N" and ";weight=N" (1 to 65535) behind; a
+// literal address without a port gets the transport's.
 [[nodiscard]] Result<Target> parse_target(std::string_view text);
 
 // A DNS name by the letters-digits-hyphen rule (underscores let pass), or a literal address without brackets.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "config/notation.h"
 
@@ -139,6 +140,9 @@ void read_ktrunk(TableReader& reader, Config& config) {
   else if (config.control_socket.size() > kLongestPath)
     reader.problem("control", fmt::format("the path is {} bytes long; expected at most {}, the limit for a Unix socket",
                                           config.control_socket.size(), kLongestPath));
+  config.token_key_file = reader.text("token_key_file");
+  if (reader.has("token_key_file") && !config.token_key_file.starts_with('/'))
+    reader.problem("token_key_file", fmt::format("'{}'; expected an absolute path", config.token_key_file));
   config.quarantine = reader.text("quarantine", config.quarantine);
   if (!config.quarantine.starts_with('/'))
     reader.problem("quarantine", fmt::format("'{}'; expected an absolute path", config.quarantine));
@@ -256,7 +260,11 @@ Trunk read_trunk(TableReader& reader, Config& config) {
     streams = streams || target->transport != Transport::kUdp;
     if (datagrams && streams)
       reader.problem(item, "udp and connections do not mix in one trunk; expected udp targets alone, or none");
-    trunk.targets.push_back(*target);
+    Target placed = *target;
+    if (placed.priority == 0) placed.priority = static_cast<std::uint16_t>(trunk.targets.size() + 1);
+    // Behind those of its priority.
+    const auto place = std::ranges::upper_bound(trunk.targets, placed.priority, {}, &Target::priority);
+    trunk.targets.insert(place, std::move(placed));
   }
   trunk.tls = read_tls(reader, config, Alpn::kOff);
   trunk.verify_name = read_host(reader, "verify_name");
@@ -266,12 +274,9 @@ Trunk read_trunk(TableReader& reader, Config& config) {
     refuse_tls(reader, "no target is a \"tls:\" one");
     if (reader.has("verify_name")) reader.problem("verify_name", "no target is a \"tls:\" one; expected no TLS keys");
   }
-  const bool incoming = !reader.has("targets");
-  if (!incoming && reader.texts("targets").empty())
+  if (reader.has("targets") && reader.texts("targets").empty())
     reader.problem("targets", "no target; expected one or more, or no such key where the peer connects to us");
-  if (incoming && !reader.has("verify_name"))
-    reader.missing("verify_name",
-                   "the name in the peer's certificate, since there are no targets and the peer is known by it alone");
+  read_peers(reader, trunk);
   trunk.connections = reader.number("connections", {1, kMaxTrunkConnections}, trunk.connections);
   trunk.large_requests = reader.choice("large_requests", {{"udp", LargeRequests::kUdp}, {"tcp", LargeRequests::kTcp}},
                                        trunk.large_requests);

@@ -26,6 +26,11 @@ void read_hep(TableReader& reader, Hep& hep);
 [[nodiscard]] Trunk read_trunk(TableReader& reader, Config& config);
 [[nodiscard]] Route read_route(TableReader& reader);
 
+// How a trunk's peers are known that come to us (peer_tables.cc). Its targets and verify_name have been read.
+void read_peers(TableReader& reader, Trunk& trunk);
+// The listeners they come by; what has been read is of use with these.
+void resolve_peers(TableReader& reader, Trunk& trunk, const std::vector<Listener>& listeners);
+
 // The TLS keys of a table (tls_tables.cc). `alpn` is what holds without the key.
 [[nodiscard]] Tls read_tls(TableReader& reader, Config& config, Alpn alpn);
 // The same and those that listeners alone have.

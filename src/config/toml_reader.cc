@@ -1,5 +1,7 @@
 #include "config/toml_reader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 

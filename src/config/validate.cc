@@ -111,18 +111,6 @@ void resolve_trunk(TableReader& reader, Trunk& trunk, const std::vector<Listener
   trunk.listener = first_listener(listeners, std::nullopt);
 }
 
-// A trunk without targets exists through connections that come in and show a certificate.
-void check_incoming(TableReader& reader, const Trunk& trunk, const std::vector<Listener>& listeners) {
-  if (reader.has("targets") || trunk.verify_name.empty()) return;
-  const bool possible = std::ranges::any_of(listeners, [](const Listener& listener) {
-    return listener.transport == Transport::kTls && listener.verify_client != ClientVerification::kOff;
-  });
-  if (!possible)
-    reader.problem("verify_name",
-                   "no listener asks for client certificates, so this trunk's peer can never be known; "
-                   "expected targets, or a tls listener with verify_client");
-}
-
 }  // namespace
 
 void check_references(Draft& draft) {
@@ -133,7 +121,7 @@ void check_references(Draft& draft) {
   check_sockets(draft);
   for (std::size_t i = 0; i < config.trunks.size(); ++i) {
     resolve_trunk(draft.trunks[i], config.trunks[i], config.listeners);
-    check_incoming(draft.trunks[i], config.trunks[i], config.listeners);
+    resolve_peers(draft.trunks[i], config.trunks[i], config.listeners);
   }
   for (std::size_t i = 0; i < config.routes.size(); ++i) {
     Route& route = config.routes[i];

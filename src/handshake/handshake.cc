@@ -140,6 +140,21 @@ void Handshake::step() {
   }
 }
 
+void Handshake::identify_peer(const PeerIdentity* identity, ipc::ConnectionInfo& info) const {
+  const config::Config& config = settings_.config;
+  const Identified who =
+      identify(config, settings_.addresses, {.identity = identity, .address = info.peer, .listener = info.listener});
+  info.trunk = who.trunk;
+  if (who.elsewhere.valid())
+    log::warn("{}: {} shows the certificate of trunk '{}', which does not take it from there (sources, accept_on)",
+              origin_.owner, info.peer.text(), config.trunks[who.elsewhere.value].name);
+  // An address is no identity that would let us send our own requests that way (RFC 5923 7); where we never connect
+  // there is no other way.
+  if (who.trunk.valid() && config.trunks[who.trunk.value].known_by == config::KnownBy::kAddress &&
+      !config.trunks[who.trunk.value].targets.empty())
+    info.use = ipc::ConnectionInfo::Use::kTheirs;
+}
+
 void Handshake::secured() {
   const int fd = session_ ? session_->fd() : socket_.get();
   Secured result;
@@ -149,16 +164,18 @@ void Handshake::secured() {
   info.trunk = origin_.trunk;
   info.listener = origin_.listener;
   info.peer = origin_.peer;
+  info.others = origin_.others;
   info.local = local_address(fd);
   if (info.local.empty()) return give_up({"the connection broke in the moment it was ready", ENOTCONN});
   watch_.reset();
   if (!session_) {
+    if (origin_.role == ConnectionRole::kAccepted) identify_peer(nullptr, info);
     result.descriptor = std::move(socket_);
   } else {
     const Negotiated& agreed = session_->negotiated();
     info.tls_version = tls_version(agreed.version);
     info.cipher = ipc::Text<40>(agreed.cipher);
-    if (origin_.role == ConnectionRole::kAccepted && agreed.peer) info.trunk = trunk_of(settings_.config, *agreed.peer);
+    if (origin_.role == ConnectionRole::kAccepted) identify_peer(agreed.peer ? &*agreed.peer : nullptr, info);
     if (agreed.resumed) settings_.stats.resumed.add();
     if (origin_.role == ConnectionRole::kConnected) result.resumption = session_->resumption();
 
@@ -166,7 +183,7 @@ void Handshake::secured() {
     auto choice = choose_record_layer(settings_.record_layer, *session_);
     if (!choice) {
       (void)session_->shutdown();
-      return give_up(std::move(choice.error()), spdlog::level::err);
+      return give_up(std::move(choice.error()), log::Level::kError);
     }
     if (choice->kernel) {
       info.record_layer = ipc::RecordLayerKind::kKernel;
@@ -195,7 +212,7 @@ void Handshake::succeed(Secured secured) {
                                 ? fmt::format(", trunk '{}'", settings_.config.trunks[info.trunk.value].name)
                                 : std::string();
   if (info.transport == config::Transport::kTcp) {
-    log::info("{}: TCP connection {} {}", origin_.owner, direction(info.role), info.peer.text());
+    log::info("{}: TCP connection {} {}{}", origin_.owner, direction(info.role), info.peer.text(), trunk);
   } else {
     const bool relay = info.record_layer == ipc::RecordLayerKind::kRelay;
     log::info("{}: TLS connection {} {}: {} {}, {}{}{}{}", origin_.owner, direction(info.role), info.peer.text(),
@@ -205,18 +222,17 @@ void Handshake::succeed(Secured secured) {
   finish(std::move(secured));
 }
 
-void Handshake::give_up(Error error, spdlog::level::level_enum level) {
+void Handshake::give_up(Error error, log::Level level) {
   settings_.stats.failed.add();
   if (stage_ == Stage::kConnecting) {
-    spdlog::log(level, "{}: cannot connect to {} ({}): {}", origin_.owner, origin_.host, origin_.peer.text(),
-                error.what);
+    log::log(level, "{}: cannot connect to {} ({}): {}", origin_.owner, origin_.host, origin_.peer.text(), error.what);
   } else {
     // Our own tries are few, and each counts; strangers write no more lines than the log allows.
     std::optional<std::string> end = std::string();
     if (origin_.role == ConnectionRole::kAccepted) end = settings_.failures.line(origin_.peer, Clock::now());
     if (end)
-      spdlog::log(level, "{}: handshake {} {} failed: {}{}", origin_.owner, direction(origin_.role),
-                  origin_.peer.text(), bare_reason(error.what, origin_.owner), *end);
+      log::log(level, "{}: handshake {} {} failed: {}{}", origin_.owner, direction(origin_.role), origin_.peer.text(),
+               bare_reason(error.what, origin_.owner), *end);
   }
   // The alert that says why must reach the peer.
   watch_.reset();

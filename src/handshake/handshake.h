@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "config/config.h"
+#include "config/peer_addresses.h"
 #include "handshake/closing.h"
 #include "handshake/failure_log.h"
 #include "handshake/key_keeper.h"
@@ -31,6 +32,7 @@ using ConnectionRole = ipc::ConnectionInfo::Role;
 struct HandshakeSettings {
   EventLoop& loop;
   const config::Config& config;
+  const config::PeerAddresses& addresses;
   RecordLayerPolicy record_layer;
   Closing& closing;
   ipc::HandshakeStats& stats;
@@ -46,6 +48,7 @@ struct Origin {
   Address peer;
   std::string owner;  // "listener 'x'", "trunk 'y'", for log lines
   std::string host;   // connected: the target's host
+  ipc::ConnectionInfo::Others others = ipc::ConnectionInfo::Others::kNone;
 };
 
 // A connection that is ready.
@@ -88,8 +91,9 @@ class Handshake {
   void connected();
   void step();
   void secured();
+  void identify_peer(const PeerIdentity* identity, ipc::ConnectionInfo& info) const;
   void succeed(Secured secured);
-  void give_up(Error error, spdlog::level::level_enum level = spdlog::level::warn);
+  void give_up(Error error, log::Level level = log::Level::kWarn);
   void finish(Result<Secured> result);
 
   const HandshakeSettings& settings_;

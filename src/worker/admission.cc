@@ -28,18 +28,6 @@ bool Admission::admit_limited(const sip::Message& request, TrunkId trunk, std::u
   return false;
 }
 
-// The trunk one of whose UDP targets it is: such a peer sends from the address that we send to.
-TrunkId Admission::trunk_at(const sip::Flow& source) const {
-  if (source.transport != config::Transport::kUdp) return {};
-  for (std::uint16_t trunk = 0; trunk < config_.trunks.size(); ++trunk) {
-    const std::size_t targets = std::min(config_.trunks[trunk].targets.size(), ipc::kMaxTargets);
-    for (unsigned target = 0; target < targets; ++target) {
-      if (region_.trunk(TrunkId{trunk}).udp_address(target) == source.remote) return TrunkId{trunk};
-    }
-  }
-  return {};
-}
-
 bool Admission::is_of_invite(const sip::Message& response) {
   const std::string_view cseq = response.value(sip::HeaderId::kCSeq);
   constexpr std::string_view kInvite = "INVITE";

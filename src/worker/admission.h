@@ -22,8 +22,7 @@ class Admission {
   // What is to become of requests that come by this flow.
   [[nodiscard]] config::Strangers treatment(const sip::Flow& source) const {
     if (source.trunk.valid() || source.listener.value >= config_.listeners.size()) return config::Strangers::kServe;
-    const config::Strangers wanted = config_.listeners[source.listener.value].strangers;
-    return wanted == config::Strangers::kServe || trunk_at(source).valid() ? config::Strangers::kServe : wanted;
+    return config_.listeners[source.listener.value].strangers;
   }
 
   // A request goes to the trunk. False: it would be one too many.
@@ -37,8 +36,7 @@ class Admission {
     if (trunk.valid() && config_.trunks[trunk.value].max_invites != 0) region_.invites(trunk).end(transaction);
   }
   void answered(const sip::Message& response, const sip::Flow& source, std::uint64_t transaction) const {
-    if (counts_invites_ && response.status() >= 200 && is_of_invite(response))
-      ended(source.trunk.valid() ? source.trunk : trunk_at(source), transaction);
+    if (counts_invites_ && response.status() >= 200 && is_of_invite(response)) ended(source.trunk, transaction);
   }
   [[nodiscard]] static bool is_of_invite(const sip::Message& response);
   // About once a second, in every worker.
@@ -46,7 +44,6 @@ class Admission {
 
  private:
   [[nodiscard]] bool admit_limited(const sip::Message& request, TrunkId trunk, std::uint64_t transaction) const;
-  [[nodiscard]] TrunkId trunk_at(const sip::Flow& source) const;
 
   const config::Config& config_;
   const ipc::SharedRegion& region_;

@@ -1,6 +1,5 @@
 #include "worker/large_requests.h"
 
-#include "sip/proxy.h"
 #include "worker/admission.h"
 
 namespace ktrunk::worker {
@@ -11,9 +10,7 @@ constexpr std::chrono::seconds kTimerH{32};
 
 }  // namespace
 
-bool LargeRequests::take(const sip::Message& request, TrunkId trunk, std::uint64_t transaction,
-                         std::size_t bytes) const {
-  const bool large = bytes > sip::kMostDatagramRequestBytes;
+bool LargeRequests::take(const sip::Message& request, TrunkId trunk, std::uint64_t transaction, bool large) const {
   using Begun = ipc::InviteTable::Begun;
   switch (request.method()) {
     case sip::Method::kInvite:

@@ -22,12 +22,12 @@ class LargeRequests {
 
   // Whether any request to this trunk's UDP targets goes by TCP.
   [[nodiscard]] bool concern(TrunkId trunk) const {
-    return trunk.valid() && config_.trunks[trunk.value].large_requests == config::LargeRequests::kTcp;
+    return trunk.valid() && config::is_large_by_tcp(config_.trunks[trunk.value]);
   }
-  // Whether this one is to, of so many octets, there being a connection. An INVITE of which it is true counts as gone
-  // that way. False also when too many are known: it and what follows it go by UDP then. Precondition: concern(trunk).
-  [[nodiscard]] bool take(const sip::Message& request, TrunkId trunk, std::uint64_t transaction,
-                          std::size_t bytes) const;
+  // Whether this one is to, being `large` or not for a datagram, there being a connection. An INVITE of which it is
+  // true counts as gone that way. False also when too many are known: it and what follows it go by UDP then.
+  // Precondition: concern(trunk).
+  [[nodiscard]] bool take(const sip::Message& request, TrunkId trunk, std::uint64_t transaction, bool large) const;
   // A response has come by this flow.
   void answered(const sip::Message& response, const sip::Flow& source, std::uint64_t transaction) const;
   // About once a second, in every worker.

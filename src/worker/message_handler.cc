@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "sip/options_ping.h"
 #include "sip/validate.h"
+#include "worker/preference.h"
 
 namespace ktrunk::worker {
 namespace {
@@ -21,14 +22,6 @@ sip::TokenKey key_of(const ipc::SharedRegion& region) {
 
 // RFC 3261 21.5.4: when to try again; long enough for a queue to empty or a trunk to come back.
 constexpr std::string_view kRetryAfter = "Retry-After: 5\r\n";
-
-// How much a transaction likes a connection; it takes the one that it likes best (rendezvous hashing). So a connection
-// that comes or goes moves the transactions of that connection alone, and a CANCEL still follows its INVITE.
-std::uint64_t preference(std::uint64_t affinity, SlotIndex slot) {
-  std::uint64_t mixed = affinity ^ (std::uint64_t{slot.value} + 1) * 0x9e3779b97f4a7c15u;  // the affinity is a hash
-  mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93u;
-  return mixed ^ mixed >> 32;
-}
 
 template <typename Act>
 void for_each_message(const Block& block, Act&& act) {
@@ -58,6 +51,7 @@ MessageHandler::MessageHandler(const config::Config& config, const ipc::SharedRe
       tracer_(tracer),
       admission_(config, region),
       large_(config, region),
+      datagram_peers_(config, region),
       key_(key_of(region)),
       proxy_(config, key_) {}
 
@@ -70,9 +64,18 @@ sip::Flow MessageHandler::flow_of(const Connection& connection) {
           .remote = info.peer};
 }
 
-void MessageHandler::handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier) {
+sip::Flow MessageHandler::flow_of(ListenerId listener, const Address& from) const {
+  return {.transport = config::Transport::kUdp,
+          .connection = {},
+          .trunk = datagram_peers_.trunk_of(from, listener),
+          .listener = listener,
+          .remote = from};
+}
+
+void MessageHandler::handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier,
+                            const sip::HeaderIndex& index) {
   stats_.messages_received.add();
-  message_.parse(octets, carrier);
+  message_.parse(octets, carrier, index);
   trace_received(octets, source);
   if (message_.is_request()) {
     if (const auto how = admission_.treatment(source); how != config::Strangers::kServe) return turn_away(how, source);
@@ -170,7 +173,9 @@ void MessageHandler::forward(Hop hop, sip::Needs needs, std::uint64_t affinity, 
   proxy_.forward_request(message_, source, hop.flow, edits_, route, affinity);
   if (hop.socket != nullptr && large_.concern(hop.flow.trunk) && !edits_.failed()) {
     const Hop stream = hop_by_connection(hop.flow.trunk, affinity, hop.flow.remote);
-    if (stream.usable() && large_.take(message_, hop.flow.trunk, affinity, edits_.size(message_.bytes()))) {
+    const bool large =
+        edits_.size(message_.bytes()) > datagram_peers_.most_request_bytes(hop.flow.trunk, hop.flow.remote);
+    if (stream.usable() && large_.take(message_, hop.flow.trunk, affinity, large)) {
       proxy_.forward_request(message_, source, hop.flow, edits_, route, affinity, &stream.flow);
       hop = stream;
     }
@@ -247,7 +252,7 @@ bool MessageHandler::take_answer_to_ping(const sip::Flow& source) const {
   }
   ipc::TrunkEntry& entry = region_.trunk(subject->trunk);
   if (subject->target >= ipc::kMaxTargets || source.transport != config::Transport::kUdp ||
-      entry.udp_address(subject->target) != source.remote)
+      (entry.udp_address(subject->target) != source.remote && source.trunk != subject->trunk))
     return false;
   entry.udp[subject->target].health.answered(message_.status(), Clock::now());
   return true;
@@ -271,11 +276,12 @@ Connection* MessageHandler::open_connection(TrunkId trunk, std::uint64_t affinit
   const ipc::TrunkEntry& entry = region_.trunk(trunk);
   Connection* best = nullptr;
   std::uint64_t most = 0;
-  for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
+  const std::uint32_t places = entry.places.load(std::memory_order_acquire);
+  for (unsigned place = 0; place < places; ++place) {
     Connection* connection = find(entry.connection(place));
     if (connection == nullptr || connection->slot->health.is_down()) continue;
     if (!to.empty() && connection->info().peer.ip_bytes() != to.ip_bytes()) continue;
-    const std::uint64_t liked = preference(affinity, connection->id.slot);
+    const std::uint64_t liked = preference(affinity, connection->id.slot.value);
     if (best != nullptr && liked <= most) continue;
     best = connection;
     most = liked;
@@ -300,9 +306,7 @@ MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t af
       if (waiting_.holds(trunk)) send_waiting(trunk, *hop.connection);
       return hop;
     }
-    for (unsigned target = 0; target < settings.targets.size() && target < ipc::kMaxTargets; ++target) {
-      const Address address = entry.udp_address(target);
-      if (address.empty() || entry.udp[target].health.is_down()) continue;
+    if (const Address address = by_connection ? Address() : datagram_peers_.choose(trunk, affinity); !address.empty())
       return {.connection = nullptr,
               .socket = datagrams_.socket(settings.listener),
               .awaited = {},
@@ -311,7 +315,6 @@ MessageHandler::Hop MessageHandler::hop_to_trunk(TrunkId trunk, std::uint64_t af
                        .trunk = trunk,
                        .listener = settings.listener,
                        .remote = address}};
-    }
     if (const auto next = entry.awaits(Clock::now()))
       return {.connection = nullptr,
               .socket = nullptr,

@@ -16,6 +16,7 @@
 #include "worker/admission.h"
 #include "worker/connection.h"
 #include "worker/connection_table.h"
+#include "worker/datagram_peers.h"
 #include "worker/datagrams.h"
 #include "worker/large_requests.h"
 #include "worker/sender.h"
@@ -30,8 +31,10 @@ class MessageHandler {
                  ConnectionTable& connections, Sender& sender, WaitingRoom& waiting, Datagrams& datagrams,
                  Tracer& tracer);
 
-  // A whole message that arrived by `source`. carrier says whether octets behind its body may be there.
-  void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier);
+  // A whole message that arrived by `source`. carrier says whether octets behind its body may be there. index: what the
+  // framer has found in it, complete or not.
+  void handle(std::string_view octets, const sip::Flow& source, sip::Carrier carrier,
+              const sip::HeaderIndex& index = sip::kNoIndex);
   // The start of a message that cannot be framed: answered if it is a request that can be.
   void refuse(std::string_view head, const sip::Flow& source, int status, const char* reason);
   // From now on what would begin a dialog, or asks whether we are there, is answered 503.
@@ -47,8 +50,9 @@ class MessageHandler {
     large_.tick(self_, now);
   }
 
-  // The flow that a connection is.
+  // The flow that a connection is, and that of a datagram that came to this listener.
   [[nodiscard]] static sip::Flow flow_of(const Connection& connection);
+  [[nodiscard]] sip::Flow flow_of(ListenerId listener, const Address& from) const;
 
  private:
   // Where a message can go: one of the three, or none when there is no way.
@@ -109,6 +113,7 @@ class MessageHandler {
   Tracer& tracer_;
   Admission admission_;
   LargeRequests large_;
+  DatagramPeers datagram_peers_;
   sip::TokenKey key_;
   sip::Proxy proxy_;
   sip::Message message_;  // parsed into again and again

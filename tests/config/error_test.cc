@@ -35,8 +35,8 @@ const Case kTopCases[] = {
      "k.toml:2: key 'ktrunk.dns[1]': 'a.example'; expected the address of a name server, \"IP\" or \"IP:PORT\""},
     {"strangers", kUdp + "strangers = 'refuse'\n",
      "k.toml:4: key 'listen[0].strangers': 'refuse'; expected \"serve\", \"reject\" or \"ignore\""},
-    {"keepalive_udp", kUdp + kTrunk + "keepalive = '30s'\n",
-     "k.toml:7: key 'trunk[0].keepalive': the targets are udp ones, which have no connections; expected "
+    {"keepalive_udp", kUdp + kTrunk + "large_requests = 'udp'\nkeepalive = '30s'\n",
+     "k.toml:8: key 'trunk[0].keepalive': the targets are udp ones, which have no connections; expected "
      "options_interval"},
     {"large_requests_tcp", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tcp:127.0.0.1:5070']\nlarge_requests = 'tcp'\n",
      "k.toml:7: key 'trunk[0].large_requests': no target is a \"udp:\" one; connections carry requests of any size"},
@@ -299,7 +299,8 @@ const Case kTrunkCases[] = {
     {"ocsp", kUdp + "[[trunk]]\nname = 'a'\ntargets = ['tls:a.example']\nocsp = 'k'\n",
      "k.toml:7: key 'trunk[0].ocsp': unknown key; expected one of name, targets, certificate, key, ca, crl, "
      "min_version, "
-     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, connections, large_requests, "
+     "max_version, ciphers, ciphersuites, groups, alpn, verify_name, sources, accept_on, known_by, connections, "
+     "large_requests, "
      "options_interval, options_timeout, options_failures, keepalive, failback, max_requests_per_second, max_invites, "
      "hep_sample, "
      "listen"},
@@ -310,12 +311,13 @@ const Case kTrunkCases[] = {
     {"verify_name_on_udp", kUdp + kTrunk + "verify_name = 'k'\n",
      "k.toml:7: key 'trunk[0].verify_name': no target is a \"tls:\" one; expected no TLS keys"},
     {"unknowable", kTls + "[[trunk]]\nname = 'a'\n",
-     "k.toml:6: key 'trunk[0].verify_name': missing; expected the name in the peer's certificate, since there are no "
-     "targets and the peer is known by it alone"},
+     "k.toml:6: key 'trunk[0].verify_name': missing; expected the name in the peer's certificate, or sources, since "
+     "there "
+     "are no targets and the peer is known by these alone"},
     {"never_known", kTls + "[[trunk]]\nname = 'a'\nverify_name = 'a.example'\n",
      "k.toml:8: key 'trunk[0].verify_name': no listener asks for client certificates, so this trunk's peer can never "
      "be "
-     "known; expected targets, or a tls listener with verify_client"},
+     "known; expected targets, sources with known_by = \"address\", or a tls listener with verify_client"},
 };
 INSTANTIATE_TEST_SUITE_P(Trunk, ErrorTest, testing::ValuesIn(kTrunkCases), [](const auto& i) { return i.param.name; });
 

@@ -142,7 +142,7 @@ TEST(ParseTest, ReadsEveryKey) {
   EXPECT_EQ(config->record_layer, RecordLayer::kRelay);
   EXPECT_EQ(config->control_socket, "/run/k/c.sock");
   EXPECT_EQ(config->log_format, log::Format::kJson);
-  EXPECT_EQ(config->log_level, spdlog::level::debug);
+  EXPECT_EQ(config->log_level, log::Level::kDebug);
   EXPECT_EQ(config->limits.max_connections, 100u);
   EXPECT_EQ(config->limits.max_message_bytes, 20000u);
   EXPECT_EQ(config->limits.max_header_bytes, 8192u);

@@ -37,10 +37,19 @@ void check(const config::Config& config) {
   for (const config::Trunk& trunk : config.trunks) {
     require(!trunk.name.empty() && trunk.listener.valid() && names_one_or_none(trunk.listener, config.listeners));
     require(trunk.targets.size() <= config::kMaxTargets);
-    require(!trunk.targets.empty() || !trunk.verify_name.empty());
-    for (const config::Target& target : trunk.targets)
+    require(!trunk.targets.empty() || !trunk.verify_name.empty() || !trunk.sources.empty());
+    require(trunk.known_by == config::KnownBy::kAddress || !trunk.verify_name.empty() ||
+            (!trunk.targets.empty() && !config::is_datagram(trunk)));
+    for (const ListenerId listener : trunk.accept_on)
+      require(listener.valid() && names_one_or_none(listener, config.listeners));
+    std::uint16_t priority = 1;
+    for (const config::Target& target : trunk.targets) {
       require((target.transport == config::Transport::kUdp) == config::is_datagram(trunk));
-    require(trunk.large_requests == config::LargeRequests::kUdp || config::is_datagram(trunk));
+      require(target.weight >= 1 && target.priority >= priority);
+      priority = target.priority;
+    }
+    require(config::connection_targets(trunk).empty() ==
+            (trunk.targets.empty() || (config::is_datagram(trunk) && !config::is_large_by_tcp(trunk))));
     for (const config::Target& target : config::connection_targets(trunk))
       require(target.transport != config::Transport::kUdp);
     require(trunk.options_failures >= 1);

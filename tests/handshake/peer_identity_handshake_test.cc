@@ -119,7 +119,9 @@ TEST_P(IdentityTest, OfAClient) {
   config.trunks.resize(2);
   config.trunks[0].verify_name = "somebody.else.example";
   config.trunks[1].verify_name = c.wanted;
-  const TrunkId trunk = trunk_of(config, *ours->negotiated().peer);
+  const TrunkId trunk = identify(config, config::PeerAddresses(config),
+                                 {.identity = &*ours->negotiated().peer, .address = {}, .listener = {}})
+                            .trunk;
   EXPECT_EQ(trunk.valid(), c.verdict == Verdict::kSame);
   if (trunk.valid()) {
     EXPECT_EQ(trunk, TrunkId{1});

@@ -157,7 +157,7 @@ Listeners
 
 Trunks
   carrier  to tls:sip.carrier.example (SRV), else tls:[2001:db8::1]:5071; 2 connections; TLS 1.3; its certificate must carry the target's host; as wan
-  pbx      to udp:127.0.0.1:5070; as lan
+  pbx      to udp:127.0.0.1:5070; requests too large for a datagram by tcp; 1 connection; as lan
 
 Routes (the first that matches wins)
   1.  INVITE, OPTIONS from trunk pbx for users that begin with '+49' for host example.com -> trunk carrier
@@ -241,6 +241,50 @@ Trunks
 
 Routes (the first that matches wins): none
 )");
+}
+
+TEST(CheckCommandTest, ExplainsWhosePeersComeFromWhere) {
+  const auto config = config::parse(R"(
+[ktrunk]
+token_key_file = "/var/lib/ktrunk/token.key"
+[[listen]]
+name = "wan"
+transport = "tls"
+address = "127.0.0.1:5061"
+certificate = "/keys/edge.pem"
+key = "/keys/edge.key"
+ca = "/keys/ca.pem"
+verify_client = "optional"
+[[listen]]
+name = "lan"
+transport = "udp"
+address = "127.0.0.1:5060"
+[[trunk]]
+name = "carrier"
+targets = ["tls:a.example;priority=1;weight=3", "tls:b.example;priority=1", "tls:c.example"]
+sources = ["192.0.2.0/24"]
+[[trunk]]
+name = "open"
+sources = ["198.51.100.7", "2001:db8::/32"]
+accept_on = ["wan"]
+[[trunk]]
+name = "pbx"
+targets = ["udp:127.0.0.1:5070"]
+[[route]]
+to = "pbx"
+)",
+                                    "k.toml");
+  ASSERT_TRUE(config) << config.error().what;
+  const std::string report = cli::config_report(*config);
+  EXPECT_THAT(report, HasSubstr("Dialogs outlive a restart, by the key in /var/lib/ktrunk/token.key\n"));
+  EXPECT_THAT(report, HasSubstr(R"(
+Trunks
+  carrier  to tls:a.example (SRV) (3 of 4) and tls:b.example (SRV) (1 of 4), else tls:c.example (SRV); 1 connection; TLS 1.2 and 1.3; its certificate must carry the target's host; as wan
+           peers that come to us with that certificate are taken from 192.0.2.0/24 alone
+  open     the peer connects to us; as wan
+           peers that come to us are known by their address from 198.51.100.7, 2001:db8::/32 by wan
+  pbx      to udp:127.0.0.1:5070; requests too large for a datagram by tcp; 1 connection; as lan
+)"));
 }
 
 TEST(CheckCommandTest, AMistakeIsTheExitStatusAndOneLine) {

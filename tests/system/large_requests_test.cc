@@ -46,7 +46,8 @@ to = "pbx"
     auto socket = listener_->accept(kLong);
     ASSERT_TRUE(socket) << daemon_->log();
     tcp_ = std::make_unique<SipStream>(std::make_unique<TcpStream>(std::move(*socket)));
-    const Status ready = daemon_->wait_ready();
+    const Status ready =
+        daemon_->wait_status([](const Json& status) { return status["trunks"][0]["connections"] == 1; });
     ASSERT_TRUE(ready) << ready.error().what;
   }
   [[nodiscard]] SipMessage request(const std::string& method, std::size_t body = 0) const {

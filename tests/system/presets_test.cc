@@ -79,7 +79,7 @@ constexpr Case kCases[] = {
      "INVITE sip:+4930123456@example.pstn.twilio.com SIP/2.0\r\n"},
     {"twilio-elastic-sip", "pbx", "", "INVITE", "sip:004930123456@10.0.0.1", "to trunk 'twilio', tls\n",
      "INVITE sip:+4930123456@example.pstn.twilio.com SIP/2.0\r\n", "X-Internal-Id: 7\r\n"},
-    {"twilio-elastic-sip", "", "twilio-side", "INVITE", "sip:+4930123456@sbc.example.com:5061;transport=tls",
+    {"twilio-elastic-sip", "twilio", "", "INVITE", "sip:+4930123456@sbc.example.com:5061;transport=tls",
      "to trunk 'pbx', udp\n", "INVITE sip:+4930123456@sbc.example.com:5061;transport=tls SIP/2.0\r\n"},
     {"telnyx", "", "pbx-side", "INVITE", "sip:+4930123456@10.0.0.1",
      "to trunk 'telnyx-eu', tls\nwhile that is down: to trunk 'telnyx-us'\n",
@@ -126,6 +126,33 @@ TEST(PresetsRoute, RequestsOfEitherSideGoWhereTheFileSays) {
     if (*c.fields != '\0') {
       EXPECT_THAT(report->octets, Not(HasSubstr(c.fields)));
     }
+  }
+}
+
+TEST(PresetsRoute, CarriersWithoutCertificatesAreKnownByTheirAddresses) {
+  struct Known {
+    const char* preset;
+    const char* listener;
+    const char* peer;
+    const char* from;
+  };
+  for (const Known& c : {Known{"twilio-elastic-sip", "twilio-side", "54.172.60.2:41000", "trunk 'twilio'"},
+                         Known{"twilio-elastic-sip", "twilio-side", "54.172.60.4:41000", "a stranger"},
+                         Known{"twilio-elastic-sip", "pbx-side", "54.172.60.2:5060", "a stranger"},
+                         Known{"telnyx", "telnyx-side", "192.76.120.10:41000", "trunk 'telnyx-us'"},
+                         Known{"telnyx", "telnyx-side", "185.246.41.141:41000", "trunk 'telnyx-eu'"},
+                         Known{"pbx-behind", "inside-tcp", "10.0.0.21:50112", "trunk 'asterisk'"},
+                         Known{"teams-direct-routing", "teams-side", "52.112.0.1:41000", "a stranger"}}) {
+    SCOPED_TRACE(std::string(c.preset) + " " + c.peer);
+    const auto config = config::parse(*config::read_file(path_of(c.preset)), path_of(c.preset));
+    ASSERT_TRUE(config) << config.error().what;
+    const auto report = cli::route_report(*config,
+                                          "INVITE sip:+4930123456@sbc.example.com SIP/2.0\nVia: SIP/2.0/TLS "
+                                          "x;branch=z9hG4bK1\nFrom: <sip:a@b>;tag=1\nTo: "
+                                          "<sip:c@d>\nCall-ID: c\nCSeq: 1 INVITE\nContent-Length: 0\n\n",
+                                          {.trunk = "", .listener = c.listener, .peer = *Address::parse(c.peer)});
+    ASSERT_TRUE(report) << report.error().what;
+    EXPECT_THAT(report->summary, HasSubstr(std::string("from ") + c.from));
   }
 }
 

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <pwd.h>
-#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -103,7 +102,7 @@ TEST_F(SystemCallFilter, KillsWhatAWorkerNeverCalls) {
 }
 
 TEST_F(SystemCallFilter, LetsAWorkerLive) {
-  log::init("confined", log::Format::kJson, spdlog::level::info);
+  log::init("confined", log::Format::kJson, log::Level::kInfo);
   const int status = filtered([] {
     // Memory that comes and goes, the log with its local time, exceptions.
     for (std::size_t bytes = 1; bytes < 8u << 20; bytes *= 3) std::vector<char>(bytes, 'x').shrink_to_fit();

@@ -65,7 +65,7 @@ class ForwardPathTest : public testing::Test {
   void SetUp() override {
     caller_ = connect(TrunkId{}, caller_id_);
     trunk_ = connect(TrunkId{0}, trunk_id_);
-    worker_.region().trunk(TrunkId{0}).connections[0] = ipc::TrunkEntry::pack(trunk_id_);
+    worker_.region().trunk(TrunkId{0}).list(0, trunk_id_);
   }
 
   Fd connect(TrunkId trunk, ConnectionId& id) {

@@ -35,7 +35,7 @@ int live(ipc::SharedRegion region, supervisor::WorkerPlace& place, std::array<Fd
                               .collector = std::move(collector)};
   endowment.config.workers = 2;
   for (std::size_t i = 0; i < bells.size(); ++i) endowment.doorbells[i] = std::move(bells[i]);
-  log::init("worker/0", log::Format::kText, spdlog::level::warn);
+  log::init("worker/0", log::Format::kText, log::Level::kWarn);
   auto process = worker::Process::create(
       std::move(endowment),
       ipc::Channel(std::move(channel),
