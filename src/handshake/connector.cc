@@ -1,14 +1,16 @@
 #include "handshake/connector.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "base/log.h"
+#include "handshake/target_order.h"
 
 namespace ktrunk::handshake {
 
 Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk,
-                     const ContextsInForce& contexts, Timing timing, std::span<const ConnectionId> living,
+                     const ContextsInForce& contexts, Timing timing, std::span<const Living> living,
                      Connected connected)
     : settings_(settings),
       resolver_(resolver),
@@ -18,13 +20,18 @@ Connector::Connector(const HandshakeSettings& settings, Resolver& resolver, Trun
       timing_(timing),
       connected_(std::move(connected)) {
   const unsigned wanted = this->trunk().connections;
+  const Clock::duration longest =
+      config::is_datagram(this->trunk()) ? timing.longest_optional_wait : timing.longest_wait;
   places_.reserve(wanted);
+  const std::vector<std::vector<std::size_t>> orders = spread_by_weight(targets_, wanted, std::random_device{}());
   for (unsigned i = 0; i < wanted; ++i) {
-    Place& place = places_.emplace_back(BackOff(timing.first_wait, timing.longest_wait));
+    Place& place = places_.emplace_back(BackOff(timing.first_wait, longest), orders[i]);
     if (i < living.size()) {
-      place.up.id = living[i];
+      place.up.id = living[i].id;
       place.up_since = Clock::now();
-      place.up_target = targets_.size() - 1;  // not known: it may be the last one
+      // Not known: it may be the last one.
+      place.up_server = {.target = targets_.size() - 1, .address = living[i].peer};
+      place.up_server.is_later = targets_[place.order.back()].port == 0;
       await_failback(place);
     }
   }
@@ -39,7 +46,16 @@ bool Connector::usable() const {
          std::ranges::find(targets_, config::Transport::kTls, &config::Target::transport) == targets_.end();
 }
 
-std::size_t Connector::target_of(const Place& place) const { return (place.first + place.tried) % targets_.size(); }
+std::size_t Connector::place_of_target(const Place& place) const {
+  return (place.first + place.tried) % targets_.size();
+}
+
+const config::Target& Connector::target_of(const Place& place) const {
+  return targets_[place.order[place_of_target(place)]];
+}
+
+// There may be something better than what it has.
+bool Connector::could_return(const Place& place) { return place.up_server.target != 0 || place.up_server.is_later; }
 
 void Connector::begin(Place& place) {
   place.timer.reset();
@@ -49,10 +65,11 @@ void Connector::begin(Place& place) {
 
 void Connector::try_target(Place& place) {
   if (stopped_) return;
-  const std::size_t end = place.returning ? place.up_target : targets_.size();
+  const Server& up = place.up_server;
+  const std::size_t end = place.returning ? up.target + (up.is_later ? 1 : 0) : targets_.size();
   if (place.tried >= end) return place.returning ? stay(place) : try_later(place);
-  const config::Target& target = targets_[target_of(place)];
-  place.query = resolver_.resolve(target, [this, &place](const Resolved& result) { resolved(place, result); });
+  place.query =
+      resolver_.resolve(target_of(place), [this, &place](const Resolved& result) { resolved(place, result); });
 }
 
 void Connector::resolved(Place& place, const Resolved& result) {
@@ -63,11 +80,26 @@ void Connector::resolved(Place& place, const Resolved& result) {
   } else {
     log::warn("trunk '{}': {}", trunk().name, result.error().what);
   }
+  if (result && place.returning && place_of_target(place) == place.up_server.target) keep_better(place);
+  if (targets_.size() > 1 || place.addresses.size() > 1)
+    std::erase_if(place.addresses, [&](const Address& each) { return each == place.avoided; });
   try_address(place);
 }
 
+// The servers that come before the one in use; none if it is not among them any more.
+void Connector::keep_better(Place& place) {
+  const auto now =
+      std::ranges::find_if(place.addresses, [&](const Address& each) { return each == place.up_server.address; });
+  const std::uint16_t rank = now != place.addresses.end() ? now->rank : std::uint16_t{0};
+  std::erase_if(place.addresses, [rank](const ServerAddress& each) { return each.rank >= rank; });
+  place.up_server.is_later = rank != 0;
+}
+
 void Connector::try_address(Place& place) {
-  const config::Target& target = targets_[target_of(place)];
+  const config::Target& target = target_of(place);
+  using Others = ipc::ConnectionInfo::Others;
+  const Others others =
+      targets_.size() > 1 || place.addresses.size() > 1 || !place.avoided.empty() ? Others::kSome : Others::kNone;
   while (!stopped_ && place.address < place.addresses.size()) {
     Origin origin{.role = ConnectionRole::kConnected,
                   .transport = target.transport,
@@ -75,7 +107,8 @@ void Connector::try_address(Place& place) {
                   .listener = trunk().listener,
                   .peer = place.addresses[place.address++],
                   .owner = fmt::format("trunk '{}'", trunk().name),
-                  .host = target.host};
+                  .host = target.host,
+                  .others = others};
     Resumption resumption;
     if (auto known = resumptions_.extract(target.host); !known.empty()) resumption = std::move(known.mapped());
     const bool tls = target.transport == config::Transport::kTls;
@@ -97,34 +130,38 @@ void Connector::handshake_done(Place& place, Result<Secured> result) {
   const std::shared_ptr<const TlsContext> context = std::move(place.context);
   const std::unique_ptr<Handshake> ended = std::move(place.handshake);
   if (!result) return try_address(place);
-  const std::size_t target = target_of(place);
-  const std::string host = targets_[target].host;
+  const std::string host = target_of(place).host;
+  const ServerAddress& used = place.addresses[place.address - 1];
+  const Server server{.target = place_of_target(place), .address = used, .is_later = used.rank != 0};
   if (context == contexts_.trunk(trunk_)) remember(host, std::move(result->resumption));
   const std::uint64_t reference = connected_(std::move(*result), host, place.replacing ? place.up.id : ConnectionId{});
   if (reference == 0) return place.returning ? stay(place) : try_later(place);
   if (std::exchange(place.replacing, false)) {
     place.old = place.up;
-    place.old_target = place.up_target;
+    place.old_server = place.up_server;
   }
   place.returned = std::exchange(place.returning, false);
-  if (place.returned) log::info("trunk '{}': back to {}, which comes before the target in use", trunk().name, host);
+  if (place.returned)
+    log::info("trunk '{}': back to {} ({}), which comes before what was in use", trunk().name, host,
+              server.address.text());
   place.up = {.reference = reference, .id = {}};
-  place.up_target = target;
+  place.up_server = server;
   place.up_since = Clock::now();
   place.first = 0;
+  place.avoided = {};
   await_failback(place);
 }
 
 void Connector::await_failback(Place& place) {
   place.failback.reset();
-  if (stopped_ || place.up_target == 0 || trunk().failback.count() == 0) return;
+  if (stopped_ || !could_return(place) || trunk().failback.count() == 0) return;
   place.failback =
       settings_.loop.after(trunk().failback * (1u << place.disappointments), [this, &place] { fail_back(place); });
 }
 
 // The connection stays up meanwhile.
 void Connector::fail_back(Place& place) {
-  if (stopped_ || !place.up.there() || place.up_target == 0) return;
+  if (stopped_ || !place.up.there() || !could_return(place)) return;
   const bool busy = !place.up.id.valid() || place.replacing || place.old.there() || place.query.pending() ||
                     place.handshake != nullptr;
   if (busy || !usable()) return await_failback(place);
@@ -144,8 +181,12 @@ void Connector::stay(Place& place) {
 void Connector::try_later(Place& place) {
   if (stopped_) return;
   place.first = 0;
+  place.avoided = {};
   const Clock::duration wait = place.back_off.next();
-  log::info("trunk '{}': connecting again in {:.1f} s", trunk().name, std::chrono::duration<double>(wait).count());
+  log::info("trunk '{}': connecting again in {:.1f} s{}", trunk().name, std::chrono::duration<double>(wait).count(),
+            config::is_datagram(trunk()) ? "; until then large requests go in fragments. If it takes no TCP, say "
+                                           "large_requests = \"udp\""
+                                         : "");
   place.timer = settings_.loop.after(wait, [this, &place] { begin(place); });
 }
 
@@ -172,7 +213,7 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
   place.replacing = false;
   place.returning = false;
   place.failback.reset();
-  const bool elsewhere = again == ipc::Gone::Again::kElsewhere && targets_.size() > 1;
+  const bool elsewhere = again == ipc::Gone::Again::kElsewhere;
   constexpr unsigned kMostDisappointments = 4;
   place.disappointments = elsewhere ? std::min(place.disappointments + 1, kMostDisappointments) : 0;
   // A peer that takes connections and ends them at once is waited for like one that takes none.
@@ -181,8 +222,12 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
     place.hurried = false;
   }
   if (stopped_ || place.query.pending() || place.handshake != nullptr) return;  // what was to replace it comes
-  place.first = elsewhere ? (place.up_target + 1) % targets_.size() : 0;
-  if (elsewhere) return begin(place);
+  // Its target may have another server; then the targets behind it, those before it at the end.
+  place.first = elsewhere ? place.up_server.target : 0;
+  if (elsewhere) {
+    place.avoided = place.up_server.address;
+    return begin(place);
+  }
   if (again == ipc::Gone::Again::kAtOnce && !std::exchange(place.hurried, true)) return begin(place);
   if (!place.timer.pending()) try_later(place);
 }
@@ -190,7 +235,7 @@ void Connector::drop(Place& place, ipc::Gone::Again again) {
 // The connection that was to replace another has come to nothing while that one is still there.
 void Connector::keep_old(Place& place) {
   place.up = std::exchange(place.old, {});
-  place.up_target = place.old_target;
+  place.up_server = place.old_server;
   if (std::exchange(place.returned, false)) return stay(place);
   place.replacing = true;
   try_later(place);

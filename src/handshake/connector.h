@@ -1,9 +1,11 @@
 // Connector: keeps one trunk's `connections` up to its TLS or TCP targets. Each of them is tried for by itself: the
 // targets in their order, each with the addresses it resolves to, one after the other; when all have failed, again from
-// the first after a wait that grows (back_off.h). A connection that is lost is made again in the same way; one whose
-// keys are used up is replaced while it stays up (make before break), and so is one to a target that is not the first:
-// every trunk.failback those before it are tried. One whose peer answered no OPTIONS is made again to the other targets
-// first, and the next failback takes twice as long.
+// the first after a wait that grows (back_off.h). Among targets of one priority each connection has an order of its
+// own, so that all together are spread by the weights (target_order.h). A connection that is lost is made again in the
+// same way; one whose keys are used up is replaced while it stays up (make before break), and so is one to a target
+// that is not its first, or to a server that its SRV answer names after others: every trunk.failback those before it
+// are tried. One whose peer answered no OPTIONS is made again to other servers and targets first, and the next failback
+// takes twice as long.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/address.h"
@@ -31,6 +34,8 @@ class Connector {
   struct Timing {
     Clock::duration first_wait = std::chrono::milliseconds(500);
     Clock::duration longest_wait = std::chrono::seconds(30);
+    // When the trunk can do without: its targets are udp ones, and may take no TCP.
+    Clock::duration longest_optional_wait = std::chrono::minutes(10);
     // A connection that lasted for so long has been a good one: the waits begin anew when it is lost.
     Clock::duration steady = std::chrono::seconds(10);
   };
@@ -38,10 +43,15 @@ class Connector {
   // be handed over, and is closed. replaces: as in ipc::Established.
   using Connected = std::function<std::uint64_t(Secured secured, const std::string& host, ConnectionId replaces)>;
 
-  // settings, resolver and contexts outlive it. living: connections of the trunk that an earlier handshake process made
-  // and that still live; they count as up. While the trunk has TLS targets and no context, nothing is tried.
+  // A connection of the trunk that an earlier handshake process made and that still lives.
+  struct Living {
+    ConnectionId id;
+    Address peer;
+  };
+  // settings, resolver and contexts outlive it. The living count as up. While the trunk has TLS targets and no context,
+  // nothing is tried.
   Connector(const HandshakeSettings& settings, Resolver& resolver, TrunkId trunk, const ContextsInForce& contexts,
-            Timing timing, std::span<const ConnectionId> living, Connected connected);
+            Timing timing, std::span<const Living> living, Connected connected);
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
 
@@ -75,22 +85,31 @@ class Connector {
     }
     [[nodiscard]] bool there() const { return reference != 0 || id.valid(); }
   };
+  // The server that a connection is to.
+  struct Server {
+    std::size_t target = 0;  // its place in Place::order
+    Address address;
+    bool is_later = false;  // its target may have servers that are to be tried before it
+  };
   // One of the connections that are to be up.
   struct Place {
-    explicit Place(BackOff its_back_off) : back_off(its_back_off) {}
+    Place(BackOff its_back_off, std::vector<std::size_t> its_order)
+        : back_off(its_back_off), order(std::move(its_order)) {}
     BackOff back_off;
+    std::vector<std::size_t> order;  // the targets as this connection tries them
     std::size_t first = 0;  // of this round; the others follow in their order, the last one before it at the end
     std::size_t tried = 0;  // of this round, before the one that is being tried
-    std::vector<Address> addresses;
+    Address avoided;        // passed over in this round: it has just disappointed
+    std::vector<ServerAddress> addresses;
     std::size_t address = 0;  // the next one to try
     Up up;
     Up old;                  // the one that `up` replaces, until it is gone
     bool replacing = false;  // what is being tried is to replace `up`
     bool hurried = false;    // it has been made again without a wait once
-    bool returning = false;  // replacing: by one to a target before that of `up`, or not at all
+    bool returning = false;  // replacing: by one to a target or server before that of `up`, or not at all
     bool returned = false;   // `up` is such a one
-    std::size_t up_target = 0;
-    std::size_t old_target = 0;
+    Server up_server;
+    Server old_server;
     unsigned disappointments = 0;  // targets whose peers did not answer, in a row
     EventLoop::Timer failback;
     Clock::time_point up_since{};
@@ -108,9 +127,12 @@ class Connector {
   void handshake_done(Place& place, Result<Secured> result);
   void try_later(Place& place);
   void drop(Place& place, ipc::Gone::Again again);
-  [[nodiscard]] std::size_t target_of(const Place& place) const;
+  [[nodiscard]] std::size_t place_of_target(const Place& place) const;
+  [[nodiscard]] const config::Target& target_of(const Place& place) const;
+  [[nodiscard]] static bool could_return(const Place& place);
   void await_failback(Place& place);
   void fail_back(Place& place);
+  static void keep_better(Place& place);
   void stay(Place& place);
   void keep_old(Place& place);
 

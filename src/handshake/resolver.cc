@@ -65,6 +65,7 @@ struct Resolver::Pending {
   struct Server {
     std::string host;
     std::uint16_t port = 0;
+    std::uint16_t rank = 0;
     std::vector<Address> addresses;
   };
   Resolver* resolver = nullptr;
@@ -109,8 +110,6 @@ Resolver::~Resolver() {
   // c-ares answers every open question (ARES_EDESTRUCTION) and ends its sockets while it goes.
   channel_.reset();
 }
-
-bool Resolver::is_literal(const std::string& host) { return Address::from_ip(host, 0).has_value(); }
 
 Status Resolver::open_channel() {
   if (channel_ != nullptr) return {};
@@ -176,7 +175,7 @@ Resolver::Query Resolver::resolve(const config::Target& target, Answer answer) {
   pending->answer = std::move(answer);
   const std::uint16_t port = target.port != 0 ? target.port : config::default_port(target.transport);
   if (const auto literal = Address::from_ip(target.host, port); literal) {
-    answer_later(pending, std::vector<Address>{*literal});
+    answer_later(pending, std::vector<ServerAddress>{{*literal, 0}});
     return Query(std::move(pending));
   }
   if (const Status status = open_channel(); !status) {
@@ -184,7 +183,7 @@ Resolver::Query Resolver::resolve(const config::Target& target, Answer answer) {
     return Query(std::move(pending));
   }
   if (target.port != 0 || channel_->is_in_hosts_file(target.host)) {
-    pending->servers.push_back({.host = target.host, .port = port, .addresses = {}});
+    pending->servers.push_back({.host = target.host, .port = port, .rank = 0, .addresses = {}});
     ask_addresses(pending);
   } else {
     ask(pending, target.host, ns_t_naptr, &Resolver::naptr_answered);
@@ -227,11 +226,15 @@ void Resolver::srv_answered(const Held& pending, int status, const unsigned char
   std::erase_if(records, [](const SrvRecord& each) { return each.host.empty() || each.host == "."; });
   if (any && records.empty()) return fail_later(pending, ARES_ENODATA);
   order_servers(records, kMostServers, random_);
-  for (SrvRecord& each : records)
-    pending->servers.push_back({.host = std::move(each.host), .port = each.port, .addresses = {}});
+  std::uint16_t rank = 0;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    if (i > 0 && records[i].priority != records[i - 1].priority) ++rank;
+    pending->servers.push_back(
+        {.host = std::move(records[i].host), .port = records[i].port, .rank = rank, .addresses = {}});
+  }
   if (!any) {
     const std::uint16_t port = config::default_port(pending->target.transport);
-    pending->servers.push_back({.host = pending->target.host, .port = port, .addresses = {}});
+    pending->servers.push_back({.host = pending->target.host, .port = port, .rank = 0, .addresses = {}});
   }
   ask_addresses(pending);
 }
@@ -273,10 +276,11 @@ void Resolver::ask_addresses(const Held& pending) {
 }
 
 void Resolver::addresses_answered(const Held& pending) {
-  std::vector<Address> all;
+  std::vector<ServerAddress> all;
   for (const Pending::Server& server : pending->servers) {
     for (const Address& address : server.addresses) {
-      if (all.size() < kMostAddresses && std::ranges::find(all, address) == all.end()) all.push_back(address);
+      const bool known = std::ranges::any_of(all, [&](const Address& other) { return other == address; });
+      if (all.size() < kMostAddresses && !known) all.push_back({address, server.rank});
     }
   }
   if (all.empty()) return fail_later(pending, pending->status);

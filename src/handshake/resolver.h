@@ -37,8 +37,12 @@ struct ResolveError {
   Kind kind = Kind::kPassing;
   std::string what;  // with a remedy
 };
+// Of a server.
+struct ServerAddress : Address {
+  std::uint16_t rank = 0;  // 0 for those of the best SRV priority, 1 for the next one, ...; without SRV 0
+};
 // Not empty; in the order to try them (priority and weight, then RFC 6724).
-using Resolved = std::expected<std::vector<Address>, ResolveError>;
+using Resolved = std::expected<std::vector<ServerAddress>, ResolveError>;
 
 class Resolver {
   struct Channel;
@@ -78,9 +82,6 @@ class Resolver {
 
   // No server is asked for a literal address.
   [[nodiscard]] Query resolve(const config::Target& target, Answer answer);
-
-  // True for a literal address.
-  [[nodiscard]] static bool is_literal(const std::string& host);
 
  private:
   using Held = std::shared_ptr<Pending>;

@@ -1,8 +1,9 @@
-// UDP targets: keeps the addresses of the trunks' UDP targets up to date, for the supervisor to publish
-// (ipc::Resolved): of the trunks that this process keeps. A literal address is told once; a name is asked for at start
-// and every minute.
+// UDP targets: keeps the addresses of the trunks' UDP targets up to date, and the MTU of the way to each, for the
+// supervisor to publish (ipc::Resolved): of the trunks that this process keeps. A name is asked for at start and every
+// minute; and so is the kernel, which learns MTUs from the network (RFC 1191, RFC 8201).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -14,14 +15,18 @@
 #include "handshake/back_off.h"
 #include "handshake/resolver.h"
 #include "handshake/share.h"
+#include "ipc/messages.h"
 
 namespace ktrunk::handshake {
 
+// What the kernel knows of the way to an address; 0: nothing.
+[[nodiscard]] std::uint16_t path_mtu(const Address& to);
+
 class UdpTargets {
  public:
-  // An address that is new, or empty when the name has ceased to exist; target is the place among the trunk's targets.
-  // While no server answers, what was told last stays.
-  using Changed = std::function<void(TrunkId trunk, std::uint16_t target, const Address& address)>;
+  // An address that is new at its place, or whose MTU is; empty when there is none at this place any more. While no
+  // server answers, what was told last stays.
+  using Changed = std::function<void(const ipc::Resolved& resolved)>;
 
   struct Timing {
     Clock::duration refresh = std::chrono::seconds(60);
@@ -34,19 +39,24 @@ class UdpTargets {
   UdpTargets& operator=(const UdpTargets&) = delete;
 
  private:
+  struct Told {
+    Address address;
+    std::uint16_t path_mtu = 0;
+  };
   struct Target {
-    Target(TrunkId its_trunk, std::uint16_t its_place, BackOff its_back_off)
-        : trunk(its_trunk), place(its_place), back_off(its_back_off) {}
+    Target(TrunkId its_trunk, std::uint16_t its_number, std::size_t places, BackOff its_back_off)
+        : trunk(its_trunk), number(its_number), back_off(its_back_off), told(places) {}
     TrunkId trunk;
-    std::uint16_t place;
+    std::uint16_t number;  // among the trunk's targets
     BackOff back_off;
-    Address told;
-    bool failing = false;  // the failure has been logged
+    std::vector<Told> told;  // by its places (ipc::udp_places()); those without address behind the others
+    bool failing = false;    // the failure has been logged
     Resolver::Query query;
     EventLoop::Timer timer;
   };
   void ask(Target& target);
   void answered(Target& target, const Resolved& result);
+  void tell(Target& target, const std::vector<Address>& now);
 
   EventLoop& loop_;
   Resolver& resolver_;

@@ -46,7 +46,7 @@
 
 namespace ktrunk::ipc {
 
-inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersion = 2;
 
 enum class Kind : std::uint16_t {
   kHello = 1,
@@ -108,7 +108,11 @@ struct ConnectionInfo {
   RecordLayerKind record_layer = RecordLayerKind::kNone;
   TlsVersion tls_version = TlsVersion::kNone;
   enum class Role : std::uint8_t { kAccepted, kConnected } role = Role::kAccepted;
-  TrunkId trunk;        // the trunk whose peer this is: connected to, or accepted with that trunk's verified name
+  // kTheirs: what answers their requests, and what belongs to their dialogs, goes by it; no new requests of ours.
+  enum class Use : std::uint8_t { kBoth, kTheirs } use = Use::kBoth;
+  // Whether the trunk has other servers than this one, as it was when we connected.
+  enum class Others : std::uint8_t { kNone, kSome } others = Others::kNone;
+  TrunkId trunk;        // the trunk whose peer this is: connected to, or accepted and known (trunk.known_by)
   ListenerId listener;  // accepted on; for a connection made by us, the trunk's `listen`
   Address peer;
   Address local;
@@ -239,13 +243,14 @@ struct Idle {
   std::uint32_t reserved = 0;
 };
 
-// handshake -> supervisor: the address of a UDP target, to be published in the shared region.
+// handshake -> supervisor: an address of a UDP target, to be published in the shared region.
 struct Resolved {
   static constexpr Kind kKind = Kind::kResolved;
   static constexpr unsigned kDescriptors = 0;
   TrunkId trunk;
-  std::uint16_t target = 0;  // place among the trunk's targets
-  Address address;           // empty: it does not resolve any more
+  std::uint16_t target = 0;    // its place (udp_places() in shared_region.h)
+  std::uint16_t path_mtu = 0;  // of the way there, as the kernel knows it; 0: not known
+  Address address;             // empty: there is none at this place any more
 };
 
 // supervisor -> worker: a connection to hold; what it is stands in its slot of the connection table.

@@ -14,13 +14,13 @@
 namespace ktrunk::ipc {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x6b7472756e6b0006;  // "ktrunk", layout 6
+constexpr std::uint64_t kMagic = 0x6b7472756e6b0007;  // "ktrunk", layout 7
 
 struct alignas(64) RegionHeader {
   std::uint64_t magic;
   std::uint64_t bytes;
   RegionSizes sizes;
-  TokenSecret secret;
+  TokenSeed seed;
 };
 
 constexpr std::size_t kPage = 4096;
@@ -51,7 +51,7 @@ Result<std::byte*> map_shared(int memory, std::size_t bytes) {
 
 }  // namespace
 
-Result<SharedRegion> SharedRegion::create(const RegionSizes& sizes) {
+Result<SharedRegion> SharedRegion::create(const RegionSizes& sizes, const std::optional<TokenSeed>& seed) {
   SharedRegion region;
   region.sizes_ = sizes;
   region.bytes_ = offsets_of(sizes).end;
@@ -66,9 +66,9 @@ Result<SharedRegion> SharedRegion::create(const RegionSizes& sizes) {
   if (!base) return std::unexpected(base.error());
   region.base_ = *base;
 
-  auto* header = new (region.base_) RegionHeader{kMagic, region.bytes_, sizes, {}};
-  if (::getrandom(header->secret.bytes.data(), header->secret.bytes.size(), 0) !=
-      static_cast<ssize_t>(header->secret.bytes.size()))
+  auto* header = new (region.base_) RegionHeader{kMagic, region.bytes_, sizes, seed.value_or(TokenSeed{})};
+  std::array<unsigned char, 32>& secret = header->seed.secret.bytes;
+  if (!seed && ::getrandom(secret.data(), secret.size(), 0) != static_cast<ssize_t>(secret.size()))
     return fail_errno(errno, "random octets for the flow token key");
   region.lay_out();
   // Zeroed memory is a valid start for all else; it stays untouched, so that an unused slot costs nothing.
@@ -111,11 +111,18 @@ void SharedRegion::lay_out() {
   workers_ = reinterpret_cast<WorkerStats*>(base_ + at.workers);
   handshakes_ = reinterpret_cast<HandshakeStats*>(base_ + at.handshakes);
   sent_ = reinterpret_cast<SentCounts*>(base_ + at.sent);
-  invites_ = reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + at.invites);
+  invites_ = reinterpret_cast<Shared<std::uint64_t>*>(base_ + at.invites);
   handovers_ = reinterpret_cast<Handover*>(base_ + at.handovers);
 }
 
-const TokenSecret& SharedRegion::secret() const { return reinterpret_cast<const RegionHeader*>(base_)->secret; }
+const TokenSecret& SharedRegion::secret() const { return reinterpret_cast<const RegionHeader*>(base_)->seed.secret; }
+
+Generation SharedRegion::next_generation(SlotIndex index) const {
+  const std::uint64_t word = slot(index).word.load(std::memory_order_acquire);
+  const Generation last = word != 0 ? SlotWord::unpack(word).generation
+                                    : reinterpret_cast<const RegionHeader*>(base_)->seed.first_generation;
+  return {last.value + 1};
+}
 
 SharedRegion::SharedRegion(SharedRegion&& other) noexcept { *this = std::move(other); }
 

@@ -57,6 +57,10 @@ struct SlotWord {
 struct alignas(64) ConnectionSlot {
   Shared<std::uint64_t> word{0};  // a SlotWord; writer: supervisor
   ConnectionInfo info;            // writer: supervisor, before the word leaves kFree
+  // Who made the connection, and as which of its Established: by that a successor who was not told of the slot knows
+  // it (vault.h). Writer: supervisor, as info.
+  HandshakeIndex made_by;
+  std::uint64_t reference = 0;
   // Records received, about (worker/receiver.cc says how), for key limits; writer: home worker (the supervisor clears
   // it between two lives).
   std::atomic<std::uint64_t> records_received{0};
@@ -77,15 +81,27 @@ struct alignas(64) ConnectionSlot {
   }
 };
 
+// A trunk's UDP targets have so many places for addresses each, the first target's before the second's: what it
+// resolves to, in the order in which it is to be tried.
+[[nodiscard]] constexpr unsigned udp_places(std::size_t targets) {
+  return static_cast<unsigned>(targets == 0 || targets > kMaxTargets ? 1 : kMaxTargets / targets);
+}
+
 // What the workers must know of a trunk; writer: supervisor.
 struct alignas(64) TrunkEntry {
   // Open connections as slot << 32 | generation; kNoConnection where there is none. Read without a lock: an entry may
   // be stale by the time it is used, which the slot's own word then tells.
   static constexpr std::uint64_t kNoConnection = ~std::uint64_t{0};
   std::array<Shared<std::uint64_t>, kMaxTrunkConnections> connections;
+  // Behind these places none has ever been used: nobody need look there. Stored before a place is.
+  Shared<std::uint32_t> places{0};
 
   [[nodiscard]] static std::uint64_t pack(ConnectionId id) {
     return std::uint64_t{id.slot.value} << 32 | id.generation.value;
+  }
+  void list(unsigned place, ConnectionId id) {
+    if (places.load(std::memory_order_relaxed) <= place) places.store(place + 1, std::memory_order_release);
+    connections[place].store(pack(id), std::memory_order_release);
   }
   [[nodiscard]] ConnectionId connection(unsigned place) const {
     const std::uint64_t word = connections[place].load(std::memory_order_acquire);
@@ -117,9 +133,10 @@ struct alignas(64) TrunkEntry {
   struct UdpTarget {
     std::array<Address, 2> copies;
     Shared<std::uint32_t> current{0};
-    PeerHealth health;  // asked by worker watcher_of()
+    std::atomic<std::uint16_t> path_mtu{0};  // 0: not known
+    PeerHealth health;                       // asked by worker watcher_of()
   };
-  std::array<UdpTarget, kMaxTargets> udp;
+  std::array<UdpTarget, kMaxTargets> udp;  // by place, see udp_places()
   [[nodiscard]] Address udp_address(unsigned target) const {
     const std::uint32_t now = udp[target].current.load(std::memory_order_acquire);
     return now == 0 ? Address() : udp[target].copies[now - 1];
@@ -127,12 +144,12 @@ struct alignas(64) TrunkEntry {
 
   // max_requests_per_second and max_invites (trunk_limits.h); writers: all workers.
   RateLimit rate;
-  std::atomic<std::uint32_t> invites{0};
+  Shared<std::uint32_t> invites{0};
   // Where the trunk's part of the table of INVITEs begins, and its length; written before any child is there.
   std::uint32_t invites_begin = 0;
   std::uint32_t invites_size = 0;
   // The same for INVITEs to UDP targets that went by TCP, being large: their ACKs and CANCELs follow them.
-  std::atomic<std::uint32_t> large_invites{0};
+  Shared<std::uint32_t> large_invites{0};
   std::uint32_t large_invites_begin = 0;
   std::uint32_t large_invites_size = 0;
 };
@@ -201,9 +218,16 @@ struct SentCounts {
   std::atomic<std::uint64_t> queued{0};  // octets that wait to be sent, as at the end of a turn of its loop
 };
 
-// 32 random octets that all workers sign flow tokens with.
+// 32 octets that nobody can guess, which all workers sign flow tokens with.
 struct TokenSecret {
   std::array<unsigned char, 32> bytes{};
+};
+
+// What makes tokens good beyond the life of this region: a secret that is there at its next life, and the number that
+// slots' generations begin behind, by chance: a connection of one life has not the id of another one's.
+struct TokenSeed {
+  TokenSecret secret;
+  Generation first_generation{0};
 };
 
 struct RegionSizes {
@@ -216,8 +240,10 @@ struct RegionSizes {
 
 class SharedRegion {
  public:
-  // Supervisor: makes the memory and initialises it. The secret is fresh from the kernel's random generator.
-  [[nodiscard]] static Result<SharedRegion> create(const RegionSizes& sizes);
+  // Supervisor: makes the memory and initialises it. Without a seed the secret is fresh from the kernel's random
+  // generator.
+  [[nodiscard]] static Result<SharedRegion> create(const RegionSizes& sizes,
+                                                   const std::optional<TokenSeed>& seed = std::nullopt);
   // Child: maps what it has been sent. Checks magic, version and size.
   [[nodiscard]] static Result<SharedRegion> map(Fd memory);
 
@@ -227,6 +253,8 @@ class SharedRegion {
 
   [[nodiscard]] const RegionSizes& sizes() const { return sizes_; }
   [[nodiscard]] const TokenSecret& secret() const;
+  // Of the next connection in this slot.
+  [[nodiscard]] Generation next_generation(SlotIndex index) const;
   [[nodiscard]] ConnectionSlot& slot(SlotIndex index) const { return slots_[index.value]; }
   [[nodiscard]] TrunkEntry& trunk(TrunkId trunk) const { return trunks_[trunk.value]; }
   // Of a trunk with max_invites.
@@ -265,7 +293,7 @@ class SharedRegion {
   TrunkEntry* trunks_ = nullptr;
   WorkerStats* workers_ = nullptr;
   HandshakeStats* handshakes_ = nullptr;
-  std::atomic<std::uint64_t>* invites_ = nullptr;
+  Shared<std::uint64_t>* invites_ = nullptr;
   SentCounts* sent_ = nullptr;
   Handover* handovers_ = nullptr;
 };

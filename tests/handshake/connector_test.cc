@@ -265,7 +265,7 @@ TEST_F(ConnectorTest, UdpTargetsAreTold) {
   const auto& name = told[0].target == 0 ? told[1] : told[0];
   EXPECT_EQ(literal.trunk, TrunkId{0});
   EXPECT_EQ(literal.address.text(), "192.0.2.7:5060");
-  EXPECT_EQ(name.target, 1);
+  EXPECT_EQ(name.target, ipc::udp_places(2));
   EXPECT_EQ(name.address.port(), 5062);
 }
 

@@ -67,6 +67,19 @@ class NameServerTest : public HandshakeProcessTest {
     }
     return list;
   }
+  // base() and this, with names resolved by the server.
+  [[nodiscard]] std::string asking(const NameServer& server, const std::string& tables) const {
+    std::string config = base() + tables;
+    const std::string_view table = "[ktrunk]\n";
+    return config.insert(config.find(table) + table.size(), fmt::format("dns = [\"{}\"]\n", server.address().text()));
+  }
+  // Two servers of sip.test by TCP or UDP.
+  static std::vector<std::string> two_servers(const Address& first, unsigned its_priority, const Address& second,
+                                              unsigned other_priority, std::string_view transport = "tcp") {
+    return {fmt::format("srv-host=_sip._{}.sip.test,first.test,{},{},1", transport, first.port(), its_priority),
+            fmt::format("srv-host=_sip._{}.sip.test,second.test,{},{},1", transport, second.port(), other_priority),
+            "host-record=first.test," + first.ip(), "host-record=second.test," + second.ip()};
+  }
   std::unique_ptr<EventLoop> loop_ = std::move(*EventLoop::create());
 };
 
@@ -166,10 +179,8 @@ TEST_F(NameServerTest, WhenTheFirstServerRefusesTheNextIsConnected) {
       folder_, {fmt::format("srv-host=_sips._tcp.sip.example.com,first.test,{},1,1", refusing.port()),
                 fmt::format("srv-host=_sips._tcp.sip.example.com,second.test,{},2,1", listener->address().port()),
                 "host-record=first.test," + refusing.ip(), "host-record=second.test," + listener->address().ip()});
-  std::string config = base() + trunk("\"tls:sip.example.com\"", fmt::format("ca = \"{}\"\n", authority_.file()));
-  const std::string_view table = "[ktrunk]\n";
-  config.insert(config.find(table) + table.size(), fmt::format("dns = [\"{}\"]\n", server.address().text()));
-  FakeSupervisor supervisor(config);
+  FakeSupervisor supervisor(
+      asking(server, trunk("\"tls:sip.example.com\"", fmt::format("ca = \"{}\"\n", authority_.file()))));
   supervisor.run();
   auto socket = listener->accept();
   ASSERT_TRUE(socket) << socket.error().what;
@@ -179,6 +190,91 @@ TEST_F(NameServerTest, WhenTheFirstServerRefusesTheNextIsConnected) {
   ASSERT_TRUE(handed.has_value());
   EXPECT_EQ(handed->message.info.peer, listener->address());
   EXPECT_EQ(supervisor.region().handshake().failed.read(), 1U);
+}
+
+// Of one SRV answer: back to the server with the better priority, once it is there.
+TEST_F(NameServerTest, ABetterServerTakesThePlaceWhenItIsBack) {
+  const Address first = free_address();
+  const auto second = TcpListener::bind(free_address());
+  ASSERT_TRUE(second);
+  const NameServer server(folder_, two_servers(first, 1, second->address(), 2));
+  FakeSupervisor supervisor(asking(server, trunk("\"tcp:sip.test\"", "failback = \"1s\"\n")));
+  supervisor.run();
+  const auto second_socket = second->accept();
+  auto old = supervisor.established();
+  ASSERT_TRUE(old.has_value());
+  EXPECT_EQ(old->message.info.peer, second->address());
+  // It is tried, in vain, and nothing happens to the other.
+  ASSERT_TRUE(eventually([&] { return supervisor.region().handshake().failed.read() >= 3; }));
+  EXPECT_FALSE(second->accept(milliseconds(100)));
+  const auto listener = TcpListener::bind(first);
+  ASSERT_TRUE(listener);
+  const auto first_socket = listener->accept();
+  ASSERT_TRUE(first_socket);
+  const auto now = supervisor.established();
+  ASSERT_TRUE(now.has_value());
+  EXPECT_EQ(now->message.info.peer, first);
+  EXPECT_EQ(now->message.replaces, old->id);
+  old->fd.reset();
+  supervisor.gone(*old);
+  EXPECT_FALSE(listener->accept(milliseconds(1500)));  // there is nothing better
+  EXPECT_FALSE(second->accept(milliseconds(100)));
+}
+
+TEST_F(NameServerTest, AServerOfTheSamePriorityIsNoBetter) {
+  const Address first = free_address();
+  const auto second = TcpListener::bind(free_address());
+  ASSERT_TRUE(second);
+  const NameServer server(folder_, two_servers(first, 1, second->address(), 1));
+  FakeSupervisor supervisor(asking(server, trunk("\"tcp:sip.test\"", "failback = \"1s\"\n")));
+  supervisor.run();
+  const auto second_socket = second->accept();
+  ASSERT_TRUE(supervisor.established().has_value());
+  const auto listener = TcpListener::bind(first);
+  ASSERT_TRUE(listener);
+  EXPECT_FALSE(listener->accept(milliseconds(1500)));
+}
+
+TEST_F(NameServerTest, FromAServerThatAnswersNothingToTheNextOne) {
+  const auto first = TcpListener::bind(free_address());
+  const auto second = TcpListener::bind(free_address());
+  ASSERT_TRUE(first && second);
+  const NameServer server(folder_, two_servers(first->address(), 1, second->address(), 2));
+  FakeSupervisor supervisor(asking(server, trunk("\"tcp:sip.test\"", "failback = \"1s\"\n")));
+  supervisor.run();
+  const auto first_socket = first->accept();
+  auto handed = supervisor.established();
+  ASSERT_TRUE(handed.has_value());
+  handed->fd.reset();
+  supervisor.gone(*handed, ipc::Gone::Again::kElsewhere);
+  const auto second_socket = second->accept();
+  ASSERT_TRUE(second_socket);
+  const auto next = supervisor.established();
+  ASSERT_TRUE(next.has_value());
+  EXPECT_EQ(next->message.info.peer, second->address());
+  const auto back = first->accept();
+  ASSERT_TRUE(back);
+  const auto again = supervisor.established();
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->message.replaces, next->id);
+}
+
+TEST_F(NameServerTest, UdpServersAreToldInTheirOrder) {
+  const Address first = *Address::parse("127.0.0.11:5070");
+  const Address second = *Address::parse("127.0.0.12:5071");
+  std::vector<std::string> records = two_servers(second, 20, first, 10, "udp");
+  records.emplace_back("host-record=second.test,::11");  // nothing that an IPv4 listener could send to
+  const NameServer server(folder_, records);
+  FakeSupervisor supervisor(asking(server, udp_trunk("\"udp:sip.test\"")));
+  supervisor.run();
+  for (const Address& address : {first, second}) {
+    const auto told = supervisor.resolved();
+    ASSERT_TRUE(told.has_value());
+    EXPECT_EQ(told->address, address);
+    EXPECT_EQ(told->target, address == first ? 0 : 1);
+    EXPECT_GE(told->path_mtu, 1280);
+  }
+  EXPECT_FALSE(supervisor.resolved(milliseconds(200)));
 }
 
 }  // namespace

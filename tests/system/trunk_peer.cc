@@ -1,6 +1,8 @@
 #include "system/trunk_peer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 
@@ -11,13 +13,14 @@ constexpr milliseconds kTurn{10};
 
 }  // namespace
 
-TrunkPeer::TrunkPeer(Kind kind, const Address& address) {
-  if (kind == Kind::kTcp) {
+TrunkPeer::TrunkPeer(Kind kind, const Address& address, const TlsOptions& tls) {
+  if (kind != Kind::kUdp) {
+    if (kind == Kind::kTls) tls_ = tls;
     auto listener = TcpListener::bind(address);
     EXPECT_TRUE(listener) << listener.error().what;
     if (!listener) return;
     listener_ = std::move(*listener);
-    thread_ = std::jthread([this](const std::stop_token& stop) { serve_tcp(stop); });
+    thread_ = std::jthread([this](const std::stop_token& stop) { serve_streams(stop); });
   } else {
     auto datagrams = SipDatagrams::bind(address);
     EXPECT_TRUE(datagrams) << datagrams.error().what;
@@ -49,11 +52,19 @@ std::optional<SipMessage> TrunkPeer::answer(const SipMessage& request) {
   return make_response(request, 200, "OK");
 }
 
-void TrunkPeer::serve_tcp(const std::stop_token& stop) {
+std::unique_ptr<ByteStream> TrunkPeer::next_stream() const {
+  auto socket = listener_->accept(kTurn);
+  if (!socket) return nullptr;
+  if (!tls_) return std::make_unique<TcpStream>(std::move(*socket));
+  auto stream = TlsStream::accept(std::move(*socket), *tls_);
+  return stream ? std::move(*stream) : nullptr;
+}
+
+void TrunkPeer::serve_streams(const std::stop_token& stop) {
   std::vector<std::unique_ptr<SipStream>> streams;
   while (!stop.stop_requested()) {
-    if (auto socket = listener_->accept(kTurn)) {
-      streams.push_back(std::make_unique<SipStream>(std::make_unique<TcpStream>(std::move(*socket))));
+    if (auto next = next_stream()) {
+      streams.push_back(std::make_unique<SipStream>(std::move(next)));
       ++connections;
     }
     std::erase_if(streams, [&](const auto& stream) {
@@ -74,6 +85,15 @@ void TrunkPeer::serve_udp(const std::stop_token& stop) {
     if (!got) continue;
     if (const auto response = answer(got->first)) (void)datagrams_->send(*response, got->second);
   }
+}
+
+std::unique_ptr<TcpStream> connect_from(const Address& from, const Address& to) {
+  Fd socket(::socket(from.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const bool connected = ::bind(socket.get(), from.data(), from.size()) == 0 &&
+                         ::connect(socket.get(), to.data(), to.size()) == 0 &&
+                         ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) == 0;
+  EXPECT_TRUE(connected) << errno_text(errno);
+  return connected ? std::make_unique<TcpStream>(std::move(socket)) : nullptr;
 }
 
 }  // namespace ktrunk::test

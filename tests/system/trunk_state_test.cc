@@ -96,12 +96,25 @@ TEST_F(TrunkStateTest, OfUdpTargetsTheFirstThatAnswersIsUsed) {
   EXPECT_EQ(one->requests, 1);
 }
 
-TEST_F(TrunkStateTest, CallsGoToTheSecondTargetAndBackToTheFirst) {
+class TrunkFailover : public TrunkStateTest, public testing::WithParamInterface<TrunkPeer::Kind> {
+ protected:
+  [[nodiscard]] std::unique_ptr<TrunkPeer> peer_at(const Address& address) const {
+    return std::make_unique<TrunkPeer>(GetParam(), address, as_pbx());
+  }
+};
+
+TEST_P(TrunkFailover, CallsGoToTheSecondTargetAndBackToTheFirst) {
   const Address first = fresh_address();
   const Address second = fresh_address();
-  auto one = std::make_unique<TrunkPeer>(TrunkPeer::Kind::kTcp, first);
-  TrunkPeer two(TrunkPeer::Kind::kTcp, second);
-  ASSERT_NO_FATAL_FAILURE(launch_with("targets = [" + tcp(first) + ", " + tcp(second) + "]\nfailback = \"1s\"\n"));
+  const bool tls = GetParam() == TrunkPeer::Kind::kTls;
+  auto one = peer_at(first);
+  const auto other = peer_at(second);
+  TrunkPeer& two = *other;
+  ASSERT_NO_FATAL_FAILURE(launch_with(fmt::format(
+      "targets = [\"{0}:{1}\", \"{0}:{2}\"]\nfailback = \"1s\"\n{3}", tls ? "tls" : "tcp", first.text(), second.text(),
+      tls ? fmt::format("verify_name = \"pbx.test\"\nca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+                        certificates().ca.file(), certificates().edge.certificate, certificates().edge.key)
+          : "")));
   ASSERT_TRUE(becomes("up"));
   // Load all the while.
   std::atomic<int> served = 0;
@@ -117,9 +130,24 @@ TEST_F(TrunkStateTest, CallsGoToTheSecondTargetAndBackToTheFirst) {
   });
   ASSERT_TRUE(eventually([&] { return one->requests > 50; }, kLong));
   EXPECT_EQ(two.requests, 0);
+  if (tls) {
+    EXPECT_EQ(of_trunk(status(), "pbx").at(0)["record_layer"], ktls_missing().empty() ? "kernel" : "relay");
+  }
+  using std::chrono::steady_clock;
+  const auto since = [](steady_clock::time_point then) {
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - then).count();
+  };
+  auto begin = steady_clock::now();
   one.reset();
+  const auto another = caller();  // it waits for no answer of the first one's
+  ASSERT_TRUE(eventually([&] { return ask(*another) == 200; }, kLong)) << daemon_->log();
+  const auto to_second = since(begin);
   ASSERT_TRUE(eventually([&] { return two.requests > 50; }, kLong)) << daemon_->log();
-  one = std::make_unique<TrunkPeer>(TrunkPeer::Kind::kTcp, first);
+  begin = steady_clock::now();
+  one = peer_at(first);
+  ASSERT_TRUE(eventually([&] { return one->requests > 0; }, kLong)) << daemon_->log();
+  std::printf("to the second target after %lld ms, back after %lld ms (failback 1000 ms)\n",
+              static_cast<long long>(to_second), static_cast<long long>(since(begin)));
   ASSERT_TRUE(eventually([&] { return one->requests > 50; }, kLong)) << daemon_->log();
   const int left = two.requests;
   ASSERT_TRUE(eventually([&] { return one->requests > 100; }, kLong));
@@ -128,6 +156,9 @@ TEST_F(TrunkStateTest, CallsGoToTheSecondTargetAndBackToTheFirst) {
   EXPECT_GT(served, 150);
   EXPECT_TRUE(becomes("up"));
 }
+
+INSTANTIATE_TEST_SUITE_P(, TrunkFailover, testing::Values(TrunkPeer::Kind::kTcp, TrunkPeer::Kind::kTls),
+                         [](const auto& kind) { return kind.param == TrunkPeer::Kind::kTls ? "Tls" : "Tcp"; });
 
 TEST_F(TrunkStateTest, APeerThatAnswersNoOptionsIsLeftForTheNextTarget) {
   const Address first = fresh_address();
