@@ -60,6 +60,9 @@ Result<std::unique_ptr<Process>> Process::create(ipc::Channel channel, ipc::Chil
   if (!vault) return std::unexpected(std::move(vault.error()));
   auto tickets = TicketKeys::on(vault->ticket_keys(), setup.handshake, setup.config.ticket_rotation);
   if (!tickets) return std::unexpected(std::move(tickets.error()));
+  // Before it says that it is there: who waits for that gets tickets that open everywhere.
+  if (auto made = tickets->rotate_if_due(TicketKeys::Clock::now()); !made)
+    return std::unexpected(std::move(made.error()));
   auto loop = EventLoop::create();
   if (!loop) return std::unexpected(std::move(loop.error()));
   std::unique_ptr<Process> process(new Process(std::move(*loop), std::move(channel), std::move(setup),
@@ -166,6 +169,7 @@ void Process::settle() {
   while (!waiting_.empty() && in_flight_ < ipc::kMaxDescriptorsInFlight) {
     auto& [message, descriptor] = waiting_.front();
     ++in_flight_;
+    service_.hands_over(message.reference);
     note(channel_.send(message, std::move(descriptor)));
     waiting_.pop_front();
   }

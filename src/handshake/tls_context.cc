@@ -173,6 +173,7 @@ Result<ContextPtr> ListenerParts::make(const CertificatePlan::Places& places) co
   if (Status status = serve_staples(context->get(), place, std::move(staples)); !status)
     return std::unexpected(std::move(status.error()));
   if (Status status = verify_clients(context->get()); !status) return std::unexpected(std::move(status.error()));
+  complete_chains(context->get());
   accept_alpn(context->get(), listener.tls.alpn);
   set_tickets(context->get());
   return context;
@@ -239,6 +240,7 @@ Result<TlsContext> TlsContext::for_trunk(const config::Trunk& trunk) {
   if (Status status = trust->use(context, place, PeerPurpose::kServer); !status)
     return std::unexpected(std::move(status.error()));
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  complete_chains(context);
   if (Status status = offer_alpn(context, place, trunk.tls.alpn); !status)
     return std::unexpected(std::move(status.error()));
   made.verification_ = digest_of(fmt::format("{}\n{}", place.owner, trust->digest()));

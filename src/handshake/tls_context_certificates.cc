@@ -42,8 +42,6 @@ int on_server_name(SSL* session, int*, void*) {
   if (by_name == nullptr || name == nullptr) return SSL_TLSEXT_ERR_NOACK;
   SSL_CTX* chosen = by_name->find(name);
   if (chosen == nullptr) return SSL_TLSEXT_ERR_NOACK;  // RFC 6066 3: not an error; the default certificate
-  // The session reports its secrets by the callback of the context that it has then.
-  SSL_CTX_set_keylog_callback(chosen, SSL_CTX_get_keylog_callback(context));
   return SSL_set_SSL_CTX(session, chosen) != nullptr ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
@@ -97,7 +95,6 @@ Result<CertificatePlan> plan_certificates(const std::vector<ServedCertificate>& 
 }
 
 Status use_certificate(SSL_CTX* context, const Place& place, const Pair& pair) {
-  // Without issuers in the file OpenSSL looks for them among the authorities.
   const std::unique_ptr<STACK_OF(X509), void (*)(STACK_OF(X509)*)> chain(
       pair.chain.empty() ? nullptr : sk_X509_new_null(), [](STACK_OF(X509) * stack) { sk_X509_free(stack); });
   for (const CertificatePtr& issuer : pair.chain) sk_X509_push(chain.get(), issuer.get());
@@ -105,6 +102,20 @@ Status use_certificate(SSL_CTX* context, const Place& place, const Pair& pair) {
   constexpr int kReplace = 1;
   if (SSL_CTX_use_cert_and_key(context, pair.leaf.get(), pair.key.get(), chain.get(), kReplace) == 1) return {};
   return place.wrong("certificate", fmt::format("{}: {}", pair.certificate_file, openssl_error()));
+}
+
+void complete_chains(SSL_CTX* context) {
+  // Like the handshake's own search this one does not mind what is wrong with a certificate: the peer will.
+  constexpr int kAnyWithoutRoot =
+      SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
+  for (long there = SSL_CTX_set_current_cert(context, SSL_CERT_SET_FIRST); there == 1;
+       there = SSL_CTX_set_current_cert(context, SSL_CERT_SET_NEXT)) {
+    STACK_OF(X509)* chain = nullptr;
+    SSL_CTX_get0_chain_certs(context, &chain);
+    if (sk_X509_num(chain) <= 0) (void)SSL_CTX_build_cert_chain(context, kAnyWithoutRoot);
+  }
+  SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN);
+  ERR_clear_error();
 }
 
 SSL_CTX* ContextsByName::find(std::string_view server_name) const {

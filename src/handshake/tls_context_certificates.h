@@ -45,6 +45,11 @@ struct CertificatePlan {
 // Gives a context one certificate, beside those of other kinds of key that it has.
 [[nodiscard]] Status use_certificate(SSL_CTX* context, const Place& place, const Pair& pair);
 
+// Once the context has its certificates and authorities: those without issuers in their file get what authorities there
+// are above them, all but the root (RFC 8446 4.4.2). OpenSSL would look for them, and verify what it finds, in every
+// handshake.
+void complete_chains(SSL_CTX* context);
+
 // Contexts by name, for the one whose sessions they serve; attach to that and select.
 struct ContextsByName {
   std::map<std::string, SSL_CTX*, std::less<>> names;

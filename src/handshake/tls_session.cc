@@ -63,10 +63,24 @@ void TlsSession::State::on_keylog(const SSL* session, const char* line) {
   trace.passed = 0;
 }
 
-void TlsSession::State::on_message(int write, int, int type, const void* data, std::size_t size, SSL* session, void*) {
-  if (type != SSL3_RT_HEADER || size == 0) return;
-  DirectionTrace& trace = write != 0 ? of(session).trace.transmit : of(session).trace.receive;
-  count_record(trace, *static_cast<const std::uint8_t*>(data), trace.announced);
+// OpenSSL asks the context that the session has at the time for the callback, and prints each secret octet by octet:
+// all five are a fourteenth of a handshake's instructions. Ours are among the three that come after a Finished.
+void TlsSession::State::hear_secrets() const {
+  SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl.get()), secrets_are_due ? on_keylog : nullptr);
+}
+
+void TlsSession::State::on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session,
+                                   void*) {
+  if (size == 0) return;
+  const std::uint8_t first = *static_cast<const std::uint8_t*>(data);
+  State& state = of(session);
+  if (type == SSL3_RT_HEADER) {
+    DirectionTrace& trace = write != 0 ? state.trace.transmit : state.trace.receive;
+    count_record(trace, first, trace.announced);
+  } else if (type == SSL3_RT_HANDSHAKE && first == SSL3_MT_FINISHED && version == TLS1_3_VERSION) {
+    state.secrets_are_due = true;
+    state.hear_secrets();
+  }
 }
 
 void TlsSession::State::on_info(const SSL* session, int where, int value) {
@@ -116,7 +130,6 @@ Result<TlsSession> TlsSession::make(const TlsContext& context, Fd socket) {
   ERR_clear_error();
   auto state = std::make_unique<State>(std::move(socket));
   state->owner = context.owner();
-  SSL_CTX_set_keylog_callback(context.get(), State::on_keylog);
   state->ssl.reset(SSL_new(context.get()));
   SSL* ssl = state->ssl.get();
   auto bio = make_bio(state->tapped);
@@ -161,6 +174,7 @@ TlsSession::Step TlsSession::step() {
   if (state.phase == State::Phase::kFailed) return Step::kFailed;
   if (state.phase != State::Phase::kHandshake) return Step::kDone;
   ERR_clear_error();
+  state.hear_secrets();
   const int result = SSL_do_handshake(state.ssl.get());
   if (result == 1) return state.finish();
   switch (SSL_get_error(state.ssl.get(), result)) {

@@ -30,6 +30,7 @@ struct TlsSession::State {
   Fd socket;
   SessionTrace trace;
   TappedSocket tapped;
+  bool secrets_are_due = false;  // TLS 1.3: a Finished has been sent or received
   Phase phase = Phase::kHandshake;
   Role role = Role::kAccept;
   std::string owner;
@@ -54,6 +55,7 @@ struct TlsSession::State {
     return role == Role::kConnect && negotiated.version == ktls::Version::kTls13;
   }
 
+  void hear_secrets() const;
   static void on_keylog(const SSL* session, const char* line);
   static void on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session, void*);
   static void on_info(const SSL* session, int where, int value);

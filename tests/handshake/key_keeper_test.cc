@@ -297,6 +297,53 @@ TEST(KeyKeeper, LeavesNoSecretBehind) {
   EXPECT_FALSE(bench.octets_in_vault(bench.secret(bench.transmit, 3)));
 }
 
+// Handed over, and dead before the supervisor's answer: the successor finds the slot by the reference.
+TEST(KeyKeeper, TakesOverWhatWasNotAnswered) {
+  auto region = ipc::SharedRegion::create({.workers = 1, .handshakes = 2, .max_connections = 8, .trunks = 1}).value();
+  KeeperBench bench;
+  bench.entry().wipe();
+  const auto secrets = [&] {
+    return handshake::KernelSecrets{bench.scene.version,
+                                    bench.scene.aead,
+                                    bench.scene.hash,
+                                    bench.scene.self,
+                                    ktls::TrafficSecret(bench.transmit.bytes()),
+                                    ktls::TrafficSecret(bench.receive.bytes())};
+  };
+  const std::uint64_t ours = bench.keeper->next_reference();
+  const std::uint64_t refused = bench.keeper->next_reference();
+  const std::uint64_t lost = bench.keeper->next_reference();
+  for (const std::uint64_t reference : {ours, refused, lost}) bench.keeper->hand_over(reference, secrets());
+  bench.keeper->answered(refused);
+  const auto offer = [&](std::uint32_t slot, std::uint32_t generation, unsigned by, std::uint64_t reference) {
+    region.slot({slot}).made_by = {static_cast<std::uint8_t>(by)};
+    region.slot({slot}).reference = reference;
+    region.slot({slot}).word.store(ipc::SlotWord{{generation}, ipc::SlotState::kOffered, {0}}.pack());
+  };
+  offer(1, 5, 1, ours);  // another process's
+  offer(2, 5, 0, refused);
+  offer(kConnection.slot.value, kConnection.generation.value, 0, ours);
+  bench.restart();
+  bench.keeper->tidy(region);
+  EXPECT_EQ(bench.entry().holder(), (ipc::VaultEntry::Holder{kConnection.generation, {0}}));
+  for (const std::uint32_t other : {1u, 2u}) EXPECT_FALSE(bench.vault.entry({other}).holder()) << other;
+  for (const auto& place : bench.vault.unanswered({0}).places) EXPECT_EQ(place.reference.load(), 0u);
+  EXPECT_EQ(bench.keeper->next_reference(), lost + 1) << "none is given out twice";
+  bench.record(key_update(Asks::kYes));
+  EXPECT_TRUE(bench.receives_under(1));
+  bench.control_sent();
+  EXPECT_TRUE(bench.sends_under(1));
+  EXPECT_TRUE(bench.faults.empty());
+  // Told of it once more, it keeps what it has by now.
+  bench.keeper->hand_over(ours, secrets());
+  bench.restart();
+  bench.keeper->tidy(region);
+  bench.record(key_update(Asks::kNo));
+  EXPECT_TRUE(bench.receives_under(2));
+  bench.keeper->gone(kConnection);
+  EXPECT_FALSE(bench.octets_in_vault(bench.transmit));
+}
+
 TEST(KeyKeeper, TidiesUpWhatEndedWithoutIt) {
   auto region = ipc::SharedRegion::create({.workers = 1, .handshakes = 2, .max_connections = 8, .trunks = 1}).value();
   const auto live = [&](std::uint32_t slot, std::uint32_t generation, ipc::SlotState state) {

@@ -163,7 +163,8 @@ TEST_F(RelayTest, ABrokenRecordEndsIt) {
   FakeSupervisor supervisor(base());
   supervisor.run();
   auto [client, handed] = join(supervisor);
-  const std::string record = std::string("\x17\x03\x03\x00\x20", 5) + std::string(32, 'q');
+  std::string record("\x17\x03\x03\x00\x20", 5);
+  record.append(32, 'q');
   ASSERT_EQ(::send(client->fd(), record.data(), record.size(), MSG_NOSIGNAL), 37);
   EXPECT_EQ(receive_packet(handed.fd), "");
 }

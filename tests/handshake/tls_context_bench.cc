@@ -59,6 +59,8 @@ Meeting meet(const handshake::TlsContext& context, const std::string& authoritie
   need(ours->write({&hello, 1}).outcome == handshake::TlsSession::Io::kBytes, "write");
   need(peer.receive() == "x", "read");  // takes in the tickets too
   if (X509* leaf = SSL_get0_peer_certificate(peer.get()); leaf != nullptr) meeting.leaf = common_name(leaf);
+  const STACK_OF(X509)* chain = SSL_get_peer_cert_chain(peer.get());
+  for (int i = 1; i < sk_X509_num(chain); ++i) meeting.issuers.push_back(common_name(sk_X509_value(chain, i)));
   const unsigned char* data = nullptr;
   unsigned size = 0;
   SSL_get0_alpn_selected(peer.get(), &data, &size);

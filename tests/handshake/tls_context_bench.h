@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "handshake/tls_session.h"
 #include "handshake/tls_test_peer.h"
@@ -28,6 +29,7 @@ struct ClientWish {
 struct Meeting {
   bool done = false;                            // our side finished the handshake
   std::string leaf;                             // common name of the server's certificate
+  std::vector<std::string> issuers;             // of those that it sent behind it
   std::string alpn;                             // what was chosen
   std::string status;                           // the stapled response
   std::string error;                            // ours

@@ -11,6 +11,7 @@ using test::ClientWish;
 using test::Meeting;
 using test::Pki;
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -129,6 +130,39 @@ TEST(Stapling, ShowsTheResponseOfTheCertificateThatWasChosen) {
     EXPECT_EQ(meet(listener, {.server_name = "c.example", .version = version, .ask_status = true}).status, "");
     EXPECT_EQ(meet(listener, {.version = version}).status, "");
   }
+}
+
+// What a client gets behind the leaf: the file's issuers, or those that are among the listener's authorities.
+TEST(Chains, AreCompletedFromTheAuthoritiesButForTheRoot) {
+  Pki root("Root");
+  Pki middle("Middle", root);
+  const auto files = middle.issue({.common_name = "leaf"});
+  auto listener = middle.listener(files);
+  listener.verify_client = config::ClientVerification::kOptional;
+  listener.tls.ca = root.write_file("both.pem", middle.authority_text() + root.authority_text());
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const auto issuers = [&] {
+      const auto context = TlsContext::for_listener(listener);
+      EXPECT_TRUE(context.has_value()) << context.error().what;
+      const Meeting meeting = test::meet(*context, root.authority_file(), {.version = version});
+      EXPECT_EQ(meeting.leaf, "leaf") << meeting.error;
+      return meeting.issuers;
+    };
+    EXPECT_THAT(issuers(), ElementsAre("Middle"));
+    listener.tls.certificate = middle.chain_file(files);
+    EXPECT_THAT(issuers(), ElementsAre("Middle"));
+    listener.verify_client = config::ClientVerification::kOff;  // no authorities
+    EXPECT_THAT(issuers(), ElementsAre("Middle"));
+    listener.verify_client = config::ClientVerification::kOptional;
+    listener.tls.certificate = files.certificate;
+  }
+}
+
+TEST(Chains, MayBeALeafAlone) {
+  const auto listener = pki().listener(pki().issue({.common_name = "leaf"}));
+  const Meeting meeting = meet(listener, {});
+  EXPECT_EQ(meeting.leaf, "leaf");
+  EXPECT_THAT(meeting.issuers, IsEmpty());
 }
 
 TEST(Stapling, RefusesAndWarns) {
