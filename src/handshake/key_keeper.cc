@@ -75,7 +75,34 @@ KeyKeeper::KeyKeeper(ipc::Vault& vault, HandshakeIndex self, const ktls::Support
 
 KeyKeeper::~KeyKeeper() = default;
 
+// Whatever the supervisor had of the predecessor's words when it died stands in the region by now.
+void KeyKeeper::take_unanswered(const ipc::SharedRegion& region) {
+  ipc::Unanswered& left = vault_.unanswered(self_);
+  const auto is_open = [](ipc::SlotWord word) {
+    return word.state == ipc::SlotState::kOffered || word.state == ipc::SlotState::kOpen;
+  };
+  for (auto& place : left.places) {
+    const std::uint64_t reference = place.reference.load(std::memory_order_acquire);
+    for (std::uint32_t i = 0; reference != 0 && i < std::min(region.sizes().max_connections, vault_.max_connections());
+         ++i) {
+      const ipc::ConnectionSlot& slot = region.slot(SlotIndex{i});
+      const ipc::SlotWord word = slot.state();
+      if (!is_open(word) || slot.made_by != self_ || slot.reference != reference) continue;
+      if (slot.state().generation != word.generation) continue;  // it got its next life meanwhile
+      const ConnectionId connection{SlotIndex{i}, word.generation};
+      if (find(connection) != nullptr) continue;  // it was told, but did not live to tick it off
+      ipc::VaultEntry& entry = vault_.entry(connection.slot);
+      entry.take(place.secrets);
+      entry.publish({connection.generation, self_});
+    }
+    // Also of one that was not yet, or is no longer, in use: nothing stays behind.
+    place.secrets.wipe();
+    place.reference.store(0, std::memory_order_release);
+  }
+}
+
 void KeyKeeper::tidy(const ipc::SharedRegion& region) {
+  take_unanswered(region);
   const std::uint32_t slots = std::min(region.sizes().max_connections, vault_.max_connections());
   for (std::uint32_t i = 0; i < slots; ++i) {
     const SlotIndex slot{i};
@@ -93,6 +120,26 @@ ipc::VaultEntry* KeyKeeper::find(ConnectionId connection) const {
   if (!connection.valid() || connection.slot.value >= vault_.max_connections()) return nullptr;
   ipc::VaultEntry& entry = vault_.entry(connection.slot);
   return entry.holder() == ipc::VaultEntry::Holder{connection.generation, self_} ? &entry : nullptr;
+}
+
+std::uint64_t KeyKeeper::next_reference() {
+  return vault_.unanswered(self_).last_reference.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+void KeyKeeper::hand_over(std::uint64_t reference, const KernelSecrets& secrets) {
+  for (auto& place : vault_.unanswered(self_).places) {
+    if (place.reference.load(std::memory_order_relaxed) != 0) continue;
+    store_secrets(place.secrets, secrets);
+    return place.reference.store(reference, std::memory_order_release);
+  }
+}
+
+void KeyKeeper::answered(std::uint64_t reference) {
+  for (auto& place : vault_.unanswered(self_).places) {
+    if (place.reference.load(std::memory_order_relaxed) != reference) continue;
+    place.secrets.wipe();
+    return place.reference.store(0, std::memory_order_release);
+  }
 }
 
 void KeyKeeper::admitted(ConnectionId connection, KernelSession session) {

@@ -77,9 +77,17 @@ class KeyKeeper {
   KeyKeeper(const KeyKeeper&) = delete;
   KeyKeeper& operator=(const KeyKeeper&) = delete;
 
-  // Once, at the start: overwrites entries of this index whose connections ended while no process was there to be told.
+  // Once, at the start: takes over what a predecessor had handed over and was not told the slots of, and overwrites
+  // entries of this index whose connections ended while no process was there to be told.
   void tidy(const ipc::SharedRegion& region);
 
+  // What the next Established is called; it will never be given out again, by whatever life of the process.
+  [[nodiscard]] std::uint64_t next_reference();
+  // Right before Established goes: a successor can keep the connection's keys from here on. For connections whose
+  // record layer is the kernel; at most ipc::kMaxDescriptorsInFlight may be unanswered.
+  void hand_over(std::uint64_t reference, const KernelSecrets& secrets);
+  // It has been admitted, and admitted() has been called, or refused. Of any connection.
+  void answered(std::uint64_t reference);
   // A connection whose record layer is the kernel has got its name; not for the others.
   void admitted(ConnectionId connection, KernelSession session);
   // Any connection; what is not known is nothing.
@@ -106,6 +114,7 @@ class KeyKeeper {
   };
 
   [[nodiscard]] ipc::VaultEntry* find(ConnectionId connection) const;
+  void take_unanswered(const ipc::SharedRegion& region);
   [[nodiscard]] Work& work(ConnectionId connection, const ipc::VaultEntry& entry);
   void forget(std::uint32_t slot);
   void forget_quiet();

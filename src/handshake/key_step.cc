@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "ipc/crash_point.h"
 #include "ktls/install.h"
 
 namespace ktrunk::handshake {
@@ -91,6 +92,7 @@ Result<KeyStep> install_next_keys(ipc::VaultEntry& entry, int fd, ktls::Kernel& 
     held.abandon();
     return std::unexpected(std::move(status.error()));
   }
+  ipc::crash_point();
   held.commit();
   return KeyStep::kInstalled;
 }

@@ -76,7 +76,7 @@ int verdict(const Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  log::init("handshake", log::Format::kText, spdlog::level::info);
+  log::init("handshake", log::Format::kText, log::Level::kInfo);
   if (argc == 1) return verdict(serve_supervisor());
   if (argc == 2 && std::string_view(argv[1]) == "--layout") {
     fmt::print("{}\n", ipc::layout());

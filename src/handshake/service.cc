@@ -37,8 +37,10 @@ Service::Service(EventLoop& loop, const config::Config& config, ipc::SharedRegio
       outlet_(std::move(outlet)),
       closing_(loop),
       failures_(kFailureLinesEvery, kFailureLines),
+      addresses_(config),
       settings_{.loop = loop,
                 .config = config,
+                .addresses = addresses_,
                 .record_layer = {config.record_layer, &support_, &kernel},
                 .closing = closing_,
                 .stats = region.handshake(share.self),
@@ -71,9 +73,7 @@ void Service::start(ListeningSockets sockets) {
   for (auto& [id, socket] : sockets) acceptor_.listen(id, std::move(socket));
   start_connectors();
   udp_targets_.emplace(loop_, resolver_, config_, share_, timing_.udp_targets,
-                       [this](TrunkId trunk, std::uint16_t target, const Address& address) {
-                         outlet_.resolved({.trunk = trunk, .target = target, .address = address});
-                       });
+                       [this](const ipc::Resolved& resolved) { outlet_.resolved(resolved); });
 }
 
 void Service::rotate_tickets() {
@@ -116,15 +116,17 @@ std::optional<ipc::ConnectionInfo> Service::info_of(ConnectionId id) const {
 }
 
 // What an earlier handshake process made for the trunk and the workers still hold.
-std::vector<ConnectionId> Service::living(TrunkId trunk) const {
-  std::vector<ConnectionId> found;
+std::vector<Connector::Living> Service::living(TrunkId trunk) const {
+  std::vector<Connector::Living> found;
   for (std::uint32_t i = 0; i < region_.sizes().max_connections; ++i) {
     const ipc::ConnectionSlot& slot = region_.slot(SlotIndex{i});
     const ipc::SlotWord word = slot.state();
     if (word.state != ipc::SlotState::kOpen && word.state != ipc::SlotState::kOffered) continue;
     const bool ours = slot.info.role == ConnectionRole::kConnected && slot.info.trunk == trunk;
+    const Address peer = slot.info.peer;
     // Read before the slot got its next life?
-    if (ours && slot.state().generation == word.generation) found.push_back({SlotIndex{i}, word.generation});
+    if (ours && slot.state().generation == word.generation)
+      found.push_back({.id = {SlotIndex{i}, word.generation}, .peer = peer});
   }
   return found;
 }
@@ -158,7 +160,7 @@ Result<Fd> Service::make_relay(std::uint64_t reference, Secured& secured, const 
 }
 
 std::uint64_t Service::hand_over(Secured secured, const std::string& host, ConnectionId replaces) {
-  const std::uint64_t reference = next_reference_++;
+  const std::uint64_t reference = keeper_.next_reference();
   const ipc::ConnectionInfo& info = secured.info;
   Fd descriptor = std::move(secured.descriptor);
   if (secured.session) {
@@ -183,24 +185,30 @@ std::uint64_t Service::hand_over(Secured secured, const std::string& host, Conne
   return reference;
 }
 
-void Service::answered() {
+void Service::hands_over(std::uint64_t reference) {
+  const auto found = connections_.find(reference);
+  if (found != connections_.end() && found->second.kernel) keeper_.hand_over(reference, found->second.kernel->secrets);
+}
+
+void Service::answered(std::uint64_t reference) {
+  keeper_.answered(reference);
   if (unanswered_ > 0 && --unanswered_ == kMostUnanswered / 2) acceptor_.resume();
 }
 
 void Service::admitted(const ipc::Admitted& message) {
   const auto found = connections_.find(message.reference);
   if (found == connections_.end()) return;
-  answered();
   found->second.id = message.connection;
   if (Connector* its = connector(found->second.trunk)) its->admitted(message.reference, message.connection);
   if (auto kernel = std::exchange(found->second.kernel, std::nullopt))
     keeper_.admitted(message.connection, std::move(*kernel));
+  answered(message.reference);
 }
 
 void Service::refused(const ipc::Refused& message) {
   const auto refused = connections_.extract(message.reference);
   if (refused.empty()) return;
-  answered();
+  answered(message.reference);
   const Connection& connection = refused.mapped();
   if (connection.role == ConnectionRole::kAccepted) acceptor_.closed(connection.peer);
   const bool table = message.why == ipc::Refused::Why::kTableFull;

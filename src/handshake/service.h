@@ -65,6 +65,9 @@ class Service {
   // Begins to accept and to connect.
   void start(ListeningSockets sockets);
 
+  // Right before the Established of that reference goes to the supervisor.
+  void hands_over(std::uint64_t reference);
+
   // The supervisor's words (ipc/messages.h). Those about connections that are not known do nothing.
   void admitted(const ipc::Admitted& message);
   void refused(const ipc::Refused& message);
@@ -99,14 +102,14 @@ class Service {
   void start_connectors();
   [[nodiscard]] Connector* connector(TrunkId trunk) const;
   [[nodiscard]] KeyKeeper::Outlet keeper_outlet();
-  [[nodiscard]] std::vector<ConnectionId> living(TrunkId trunk) const;
+  [[nodiscard]] std::vector<Connector::Living> living(TrunkId trunk) const;
   [[nodiscard]] std::optional<ipc::ConnectionInfo> info_of(ConnectionId id) const;
   [[nodiscard]] std::uint64_t hand_over(Secured secured, const std::string& host, ConnectionId replaces);
   void relay_ended(std::uint64_t reference, const std::string& host, ConnectionRole role, TrunkId trunk,
                    Relay::End end);
   [[nodiscard]] Result<Fd> make_relay(std::uint64_t reference, Secured& secured, const std::string& host);
   [[nodiscard]] std::string owner(const ipc::ConnectionInfo& info) const;
-  void answered();
+  void answered(std::uint64_t reference);
   void rotate_tickets();
 
   EventLoop& loop_;
@@ -118,6 +121,7 @@ class Service {
   ktls::Support support_;
   Closing closing_;
   FailureLog failures_;
+  config::PeerAddresses addresses_;
   HandshakeSettings settings_;
   TicketKeys tickets_;  // before what uses it: the contexts, and all that has sessions
   ContextsInForce contexts_;
@@ -126,7 +130,6 @@ class Service {
   Resolver resolver_;
   std::vector<std::unique_ptr<Connector>> connectors_;  // by trunk; null where there is nothing to connect to
   std::optional<UdpTargets> udp_targets_;
-  std::uint64_t next_reference_ = 1;
   std::unordered_map<std::uint64_t, Connection> connections_;  // by reference
   std::size_t unanswered_ = 0;                                 // of them: neither admitted nor refused yet
   std::unordered_map<std::uint64_t, std::unique_ptr<Relay>> relays_;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "handshake/tls_failure.h"
+#include "ipc/crash_point.h"
 
 namespace ktrunk::handshake {
 namespace {
@@ -94,6 +95,7 @@ Status TicketKeys::rotate_if_due(Clock::time_point now) {
   ipc::TicketKey& oldest = place(*ring_, newest + 1);
   oldest = fresh;
   OPENSSL_cleanse(&fresh, sizeof fresh);
+  ipc::crash_point();
   ring_->current.store(newest + 1, std::memory_order_release);
   // The key before the last opens nothing from here on: a reader looks at `current` again after it has copied one.
   if (newest > 1) {

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/packet.h"
+#include "ipc/crash_point.h"
 
 namespace ktrunk::ipc {
 namespace {
@@ -51,6 +52,7 @@ Status Channel::flush() {
     const auto sent = send_packet(socket_.get(), std::as_bytes(std::span(&next.header, 1)), next.body, next.descriptor);
     if (!sent) return fail_errno(sent.error().code, "send to a process of ktrunkd");
     if (*sent == PacketSent::kWouldBlock) return {};
+    crash_point();
     queue_.pop_front();
   }
   return {};

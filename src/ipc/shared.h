@@ -40,8 +40,18 @@ class Shared : private std::atomic<T> {
     if (stored) crash_point();
     return stored;
   }
+  bool compare_exchange_weak(T& expected, T value, std::memory_order order = std::memory_order_seq_cst) {
+    const bool stored = Base::compare_exchange_weak(expected, value, order);
+    if (stored) crash_point();
+    return stored;
+  }
   T fetch_add(T value, std::memory_order order = std::memory_order_seq_cst) {
     const T before = Base::fetch_add(value, order);
+    crash_point();
+    return before;
+  }
+  T fetch_sub(T value, std::memory_order order = std::memory_order_seq_cst) {
+    const T before = Base::fetch_sub(value, order);
     crash_point();
     return before;
   }

@@ -3,9 +3,10 @@
 // the answer writes it down, all of them leave out who is down, and the supervisor shows it.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
+
+#include "ipc/shared.h"
 
 namespace ktrunk::ipc {
 
@@ -24,10 +25,10 @@ struct PeerHealth {
     Clock::time_point at{};
   };
 
-  std::atomic<std::uint8_t> state{0};  // a Health; writer: the worker that asks
+  Shared<std::uint8_t> state{0};  // a Health; writer: the worker that asks
   // Milliseconds << 16 | status. Writers: the workers that an answer comes to. Each store is true by itself, and what
   // the last one says is the newest.
-  std::atomic<std::uint64_t> answer{0};
+  Shared<std::uint64_t> answer{0};
 
   [[nodiscard]] Health health() const { return static_cast<Health>(state.load(std::memory_order_acquire)); }
   [[nodiscard]] bool is_down() const { return health() == Health::kDown; }

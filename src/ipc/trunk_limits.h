@@ -3,11 +3,12 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "ipc/shared.h"
 
 namespace ktrunk::ipc {
 
@@ -30,7 +31,7 @@ class RateLimit {
   }
 
  private:
-  std::atomic<std::uint64_t> full_at_{0};  // nanoseconds
+  Shared<std::uint64_t> full_at_{0};  // nanoseconds
 };
 
 // The INVITE transactions that are under way, by transaction_hash(): put in when the INVITE is sent on, taken out by
@@ -49,16 +50,16 @@ class InviteTable {
     return most == 0 ? 0 : std::max<std::uint32_t>(64, 4 * most);
   }
   // lifetime: of an INVITE that nothing ends.
-  InviteTable(std::span<std::atomic<std::uint64_t>> words, std::atomic<std::uint32_t>& count,
+  InviteTable(std::span<Shared<std::uint64_t>> words, Shared<std::uint32_t>& count,
               std::chrono::seconds lifetime = kTimerC)
       : words_(words), count_(count), lifetime_(lifetime) {}
 
   enum class Begun : std::uint8_t { kNew, kKnown, kTooMany };
   [[nodiscard]] Begun begin(std::uint64_t transaction, std::uint32_t most, std::chrono::steady_clock::time_point now) {
     const std::uint64_t word = tag_of(transaction) | expiry(now, lifetime_);
-    std::atomic<std::uint64_t>* free = nullptr;
+    Shared<std::uint64_t>* free = nullptr;
     for (unsigned way = 0; way < kWays; ++way) {
-      std::atomic<std::uint64_t>& place = place_of(transaction, way);
+      Shared<std::uint64_t>& place = place_of(transaction, way);
       const std::uint64_t there = place.load(std::memory_order_relaxed);
       if (there != 0 && (there & kTag) == (word & kTag) && !is_over(there, now)) return Begun::kKnown;
       if (free == nullptr && there == 0) free = &place;
@@ -82,7 +83,7 @@ class InviteTable {
   void end_after(std::uint64_t transaction, std::chrono::seconds time, std::chrono::steady_clock::time_point now) {
     const std::uint64_t tag = tag_of(transaction);
     for (unsigned way = 0; way < kWays; ++way) {
-      std::atomic<std::uint64_t>& place = place_of(transaction, way);
+      Shared<std::uint64_t>& place = place_of(transaction, way);
       std::uint64_t there = place.load(std::memory_order_relaxed);
       if (there != 0 && (there & kTag) == tag && !is_over(there, now))
         place.compare_exchange_strong(there, tag | expiry(now, time), std::memory_order_relaxed);
@@ -91,7 +92,7 @@ class InviteTable {
   void end(std::uint64_t transaction) {
     const std::uint64_t tag = tag_of(transaction);
     for (unsigned way = 0; way < kWays; ++way) {
-      std::atomic<std::uint64_t>& place = place_of(transaction, way);
+      Shared<std::uint64_t>& place = place_of(transaction, way);
       std::uint64_t there = place.load(std::memory_order_relaxed);
       if (there == 0 || (there & kTag) != tag) continue;
       if (place.compare_exchange_strong(there, 0, std::memory_order_relaxed))
@@ -101,7 +102,7 @@ class InviteTable {
   // Takes out those whose time is over, and counts the others. By one worker, about once a second.
   void recount(std::chrono::steady_clock::time_point now) {
     std::uint32_t count = 0;
-    for (std::atomic<std::uint64_t>& place : words_) {
+    for (Shared<std::uint64_t>& place : words_) {
       std::uint64_t there = place.load(std::memory_order_relaxed);
       if (there != 0 && is_over(there, now)) place.compare_exchange_strong(there, 0, std::memory_order_relaxed);
       if (place.load(std::memory_order_relaxed) != 0) ++count;
@@ -126,12 +127,12 @@ class InviteTable {
     const std::uint64_t left = ((word & kSeconds) - seconds(now)) & kSeconds;
     return left == 0 || left > static_cast<std::uint64_t>(lifetime_.count());
   }
-  [[nodiscard]] std::atomic<std::uint64_t>& place_of(std::uint64_t transaction, unsigned way) const {
+  [[nodiscard]] Shared<std::uint64_t>& place_of(std::uint64_t transaction, unsigned way) const {
     return words_[(static_cast<std::size_t>(transaction >> 24) + way) % words_.size()];
   }
 
-  std::span<std::atomic<std::uint64_t>> words_;
-  std::atomic<std::uint32_t>& count_;
+  std::span<Shared<std::uint64_t>> words_;
+  Shared<std::uint32_t>& count_;
   std::chrono::seconds lifetime_;
 };
 

@@ -21,6 +21,9 @@ constexpr std::size_t page_aligned(std::size_t bytes) { return (bytes + kPage - 
 constexpr std::size_t ring_offset(std::uint32_t max_connections) {
   return page_aligned(std::size_t{max_connections} * sizeof(VaultEntry));
 }
+constexpr std::size_t unanswered_offset(std::uint32_t max_connections) {
+  return page_aligned(ring_offset(max_connections) + sizeof(TicketKeyRing));
+}
 
 void wipe_octets(std::span<std::byte> octets) { ::explicit_bzero(octets.data(), octets.size()); }
 
@@ -101,6 +104,13 @@ void VaultEntry::wipe() {
   streams_ = {};
 }
 
+void VaultEntry::take(const VaultEntry& other) {
+  wipe();
+  suite = other.suite;
+  transmit.begin(other.transmit.current());
+  receive.begin(other.receive.current());
+}
+
 std::optional<VaultStream> VaultEntry::stream() const {
   const std::uint8_t at = stream_at_.load(std::memory_order_acquire);
   if (at == 0 || at > streams_.size()) return std::nullopt;
@@ -116,7 +126,7 @@ void VaultEntry::set_stream(const std::optional<VaultStream>& stream) {
 }
 
 std::size_t Vault::bytes(std::uint32_t max_connections) {
-  return page_aligned(ring_offset(max_connections) + sizeof(TicketKeyRing));
+  return page_aligned(unanswered_offset(max_connections) + kMaxHandshakeProcesses * sizeof(Unanswered));
 }
 
 Result<Fd> Vault::create(std::uint32_t max_connections, Kind kind) {
@@ -151,6 +161,7 @@ Result<Vault> Vault::map(Fd memory, std::uint32_t max_connections) {
   vault.max_connections_ = max_connections;
   vault.entries_ = reinterpret_cast<VaultEntry*>(vault.base_);
   vault.ticket_keys_ = reinterpret_cast<TicketKeyRing*>(vault.base_ + ring_offset(max_connections));
+  vault.unanswered_ = reinterpret_cast<Unanswered*>(vault.base_ + unanswered_offset(max_connections));
   if (::madvise(base, size, MADV_DONTDUMP) != 0) return fail_errno(errno, "keep the vault out of core dumps");
   if (::madvise(base, size, MADV_DONTFORK) != 0) return fail_errno(errno, "keep the vault out of forks");
   if (!secret) {
@@ -170,6 +181,7 @@ Vault& Vault::operator=(Vault&& other) noexcept {
   max_connections_ = std::exchange(other.max_connections_, 0);
   entries_ = std::exchange(other.entries_, nullptr);
   ticket_keys_ = std::exchange(other.ticket_keys_, nullptr);
+  unanswered_ = std::exchange(other.unanswered_, nullptr);
   return *this;
 }
 

@@ -2,7 +2,7 @@
 // (RFC 8446 7.2), and the keys of session tickets (RFC 5077 4). It is memory that the supervisor makes and never maps,
 // and that handshake processes alone map: so a killed one's successor goes on with every connection.
 //
-//   VaultEntry[max_connections] | TicketKeyRing
+//   VaultEntry[max_connections] | TicketKeyRing | Unanswered[kMaxHandshakeProcesses]
 //
 // The memory is a memfd_secret(2), which not even the kernel's own mappings show; where the kernel has none, a sealed
 // memfd that is locked in memory. It is kept out of core dumps, out of forks, and a page is taken only when it is used:
@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/result.h"
+#include "ipc/limits.h"
 #include "ipc/shared.h"
 
 namespace ktrunk::ipc {
@@ -91,6 +92,8 @@ class alignas(64) VaultEntry {
   // The owner fills what follows, then publish() makes it an entry. wipe() ends it and overwrites every octet.
   void publish(Holder holder);
   void wipe();
+  // Fills it with the current secrets of another one, which may be gone afterwards.
+  void take(const VaultEntry& other);
 
   VaultSuite suite;
   VaultSecret transmit;  // empty under TLS 1.2, which has no key updates
@@ -123,6 +126,18 @@ struct TicketKeyRing {
   Shared<std::uint32_t> current;
 };
 
+// The secrets of connections that a handshake process has told the supervisor of, and not heard the slot of yet. If it
+// dies before it does, its successor finds the slot by the reference, which stands in it (shared_region.h). Writer:
+// that process; a place is in use while its reference is not 0, which is stored last, before Established goes.
+struct Unanswered {
+  struct Place {
+    Shared<std::uint64_t> reference;
+    VaultEntry secrets;  // without a holder
+  };
+  Shared<std::uint64_t> last_reference;  // that any life of the process has given out: none is given out twice
+  std::array<Place, kMaxDescriptorsInFlight> places;
+};
+
 class Vault {
  public:
   enum class Kind : std::uint8_t {
@@ -142,6 +157,7 @@ class Vault {
   // slot.value < max_connections().
   [[nodiscard]] VaultEntry& entry(SlotIndex slot) const { return entries_[slot.value]; }
   [[nodiscard]] TicketKeyRing& ticket_keys() const { return *ticket_keys_; }
+  [[nodiscard]] Unanswered& unanswered(HandshakeIndex process) const { return unanswered_[process.value]; }
   [[nodiscard]] std::uint32_t max_connections() const { return max_connections_; }
 
   // The size of the memory for so many connections.
@@ -154,6 +170,7 @@ class Vault {
   std::uint32_t max_connections_ = 0;
   VaultEntry* entries_ = nullptr;
   TicketKeyRing* ticket_keys_ = nullptr;
+  Unanswered* unanswered_ = nullptr;
 };
 
 static_assert(Shared<std::uint64_t>::is_always_lock_free && Shared<std::uint8_t>::is_always_lock_free);

@@ -1,15 +1,6 @@
 // A worker dies after each of its stores to shared memory in turn, while messages short and long pass through it in
 // both directions. Whatever the store was: both connections go on, every message arrives once and is answered once, but
 // for one that the worker may have had in hand, which is in quarantine then.
-//
-// The daemon's worker is built with KTRUNK_CRASH_POINTS for this (ipc/crash_point.h): it stops at the point, and is
-// killed there.
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -22,9 +13,8 @@
 #include <sstream>
 #include <thread>
 
-#include "ipc/crash_point.h"
-#include "support/scale.h"
-#include "system/daemon_fixture.h"
+#include "support/processors.h"
+#include "system/crash_point_fixture.h"
 
 namespace ktrunk::test {
 namespace {
@@ -51,25 +41,14 @@ class Pbx {
 // Which of the two workers dies.
 enum class Victim : std::uint8_t { kCallersHome, kTrunksHome };
 
-class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim> {
+class CrashPoints : public CrashPointTest, public testing::WithParamInterface<Victim> {
  protected:
-  // A connection whose messages five workers died over is closed, rightly; so the daemon is another one before that.
-  static constexpr std::size_t kMostInQuarantine = 4;
+  // Of the messages in quarantine the last 64 are kept; so the daemon is another one before that.
+  static constexpr std::size_t kMostInQuarantine = 50;
 
-  void SetUp() override {
-    const int file = ::open(order_file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    ASSERT_GE(file, 0);
-    ASSERT_EQ(::fchmod(file, 0666), 0);
-    ASSERT_EQ(::ftruncate(file, sizeof(ipc::CrashOrder)), 0);
-    order_ = static_cast<ipc::CrashOrder*>(
-        ::mmap(nullptr, sizeof(ipc::CrashOrder), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
-    ::close(file);
-    ASSERT_NE(static_cast<void*>(order_), MAP_FAILED);
-  }
   void TearDown() override {
     pbx_.reset();
-    DaemonTest::TearDown();
-    ::munmap(order_, sizeof(ipc::CrashOrder));
+    CrashPointTest::TearDown();
   }
 
   void begin() {
@@ -81,10 +60,12 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     quarantine_.emplace();
     late_.clear();
     for (Address* address : {&edge_tls_, &edge_tcp_, &edge_udp_}) *address = fresh_address();
-    ASSERT_NO_FATAL_FAILURE(start({.ktrunk_lines = fmt::format("quarantine = \"{}\"\n", quarantine_->path().string()),
+    // With limits that hold nothing up: what is counted for them is changed with each message.
+    ASSERT_NO_FATAL_FAILURE(start({.pbx_lines = "max_requests_per_second = 1000000\nmax_invites = 1000\n",
+                                   .ktrunk_lines = fmt::format("quarantine = \"{}\"\n", quarantine_->path().string()),
                                    .workers = 2,
-                                   .program = KTRUNK_CRASH_DIR "/ktrunkd",
-                                   .env = {{"KTRUNK_CRASH_FILE", order_file_}}}));
+                                   .program = program(),
+                                   .env = environment()}));
     trunk_ = of_trunk(status(), "pbx-tls").at(0);
     // At home where the trunk's connection is not, so that each worker sends on what the other receives from.
     std::vector<std::unique_ptr<SipStream>> others;
@@ -104,10 +85,9 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     pbx_.emplace(*pbx_tls_);
   }
 
-  [[nodiscard]] pid_t victim() {
+  void arm_victim(unsigned point) {
     victims_index_ = GetParam() == Victim::kCallersHome ? callers_home_ : unsigned{trunk_["home_worker"]};
-    victim_name_ = fmt::format("worker/{}", victims_index_);
-    return daemon_->pid_of(victim_name_);
+    arm(fmt::format("worker/{}", victims_index_), point);
   }
 
   [[nodiscard]] std::string quarantined() const {
@@ -120,21 +100,6 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     return static_cast<std::size_t>(std::ranges::distance(std::filesystem::directory_iterator(quarantine_->path())));
   }
 
-  void arm(pid_t pid, unsigned point) {
-    victim_pid_ = pid;
-    died_ = false;
-    order_->reached = 0;
-    order_->points = point;
-    order_->process = pid;
-  }
-  // Kills the victim if it stands at its point. True from then on.
-  bool kill_at_point() {
-    if (!died_ && order_->reached != 0) {
-      died_ = true;
-      EXPECT_EQ(::kill(victim_pid_, SIGKILL), 0);
-    }
-    return died_;
-  }
   // A caller, and the bodies that are to come back to it by Call-ID.
   struct Caller {
     SipStream* stream;
@@ -146,7 +111,8 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     for (const std::size_t bytes : sizes) {
       const std::string id = fmt::format("{}-{}", ++number_, bytes);
       const std::string body(bytes, static_cast<char>('a' + number_ % 26));
-      octets += make_request({.method = "MESSAGE", .uri = "sip:bob@tls.test", .call_id = id, .body = body}).text();
+      const char* method = bytes == kSizes[2] ? "INVITE" : "MESSAGE";
+      octets += make_request({.method = method, .uri = "sip:bob@tls.test", .call_id = id, .body = body}).text();
       caller.missing.emplace(id, body);
     }
     return octets;
@@ -223,14 +189,9 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
   }
   // After a death: another worker in its place, and whoever was held up by the dead one is not any more.
   void expect_repaired() {
-    order_->process = 0;
-    kill_at_point();
+    disarm();
     if (!died_) return;
-    const auto alive = [&] {
-      const pid_t pid = daemon_->pid_of(victim_name_);
-      return pid > 1 && pid != victim_pid_;
-    };
-    EXPECT_TRUE(eventually(alive, kLong)) << daemon_->log();
+    EXPECT_TRUE(eventually([this] { return has_successor(); }, kLong)) << daemon_->log();
     EXPECT_TRUE(answers_options()) << daemon_->log();
     const auto now = of_trunk(status(), "pbx-tls");
     EXPECT_TRUE(now.size() == 1 && now[0]["peer"] == trunk_["peer"]) << "another connection\n" << daemon_->log();
@@ -240,7 +201,7 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
   bool pass_messages(unsigned point) {
     std::vector<Caller> callers{{.stream = caller_.get(), .missing = {}}};
     const std::string octets = messages(callers[0], {kSizes[0], kSizes[1], kSizes[2]});
-    arm(victim(), point);
+    arm_victim(point);
     // Keys change both ways meanwhile, where the kernel can do that.
     if (rekeys_) {
       EXPECT_TRUE(callers_tls_->key_update(SSL_KEY_UPDATE_REQUESTED));
@@ -260,7 +221,8 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
       const auto row = with_peer(status(), caller_->stream());
       return row && (*row)["spread"].get<bool>();
     };
-    arm(0, 0);  // nobody yet
+    disarm();  // nobody yet
+    died_ = false;
     for (int crowd = 0; crowd < 50 && !is_spread(); ++crowd) {
       for (int part = 0; part < 8; ++part) {
         std::string octets;
@@ -273,7 +235,7 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
     EXPECT_TRUE(is_spread());
     std::string octets;
     for (int i = 0; i < 8; ++i) octets += messages(callers[0], {kSizes[2]});
-    arm(victim(), point);
+    arm_victim(point);
     EXPECT_TRUE(caller_->send_bytes(octets));
     (void)all_answered(callers);
     expect_repaired();
@@ -282,7 +244,7 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
 
   // The same with connections that come, say something, and go.
   bool pass_connections(unsigned point) {
-    arm(victim(), point);
+    arm_victim(point);
     std::vector<std::unique_ptr<SipStream>> streams;
     std::vector<Caller> callers;
     for (std::optional<unsigned> home; home != victims_index_;) {
@@ -327,10 +289,9 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
   void die_at_each(const std::function<bool(unsigned)>& pass) {
     ASSERT_NO_FATAL_FAILURE(begin());
     // Where time is short, every so-many-th, from a first one that differs from run to run.
-    const unsigned step = std::max(1U, scale() / 2);
-    unsigned point = 1 + static_cast<unsigned>(std::random_device{}()) % step;
+    unsigned point = 1 + static_cast<unsigned>(std::random_device{}()) % step();
     unsigned deaths = 0;
-    for (; pass(point); point += step, ++deaths) {
+    for (; pass(point); point += step(), ++deaths) {
       if (HasFailure()) FAIL() << "at point " << point;
       if (in_quarantine() >= kMostInQuarantine) {
         ASSERT_NO_FATAL_FAILURE(begin());
@@ -342,9 +303,6 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
 
   static constexpr std::array<std::size_t, 3> kSizes{20, 40'000, 300};
 
-  TempFolder folder_;
-  const std::string order_file_ = folder_.file("order");
-  ipc::CrashOrder* order_ = nullptr;
   std::optional<TempFolder> quarantine_;
   Json trunk_;
   unsigned callers_home_ = 0;
@@ -356,9 +314,6 @@ class CrashPoints : public DaemonTest, public testing::WithParamInterface<Victim
   unsigned checked_ = 0;        // of them
   std::set<std::string> late_;  // Call-IDs of what is in quarantine, and unanswered so far
   unsigned victims_index_ = 0;
-  std::string victim_name_;
-  pid_t victim_pid_ = -1;
-  bool died_ = false;
 };
 
 TEST_P(CrashPoints, OfTheMessagePath) {
@@ -371,11 +326,11 @@ TEST_P(CrashPoints, OfConnectionsThatComeAndGo) {
 
 // How many stores there are differs: which messages go to which worker is by chance.
 TEST_P(CrashPoints, OfMessagesThatAreSpread) {
+  KTRUNK_REQUIRE_TWO_PROCESSORS();
   constexpr unsigned kPoints = 120;
   ASSERT_NO_FATAL_FAILURE(begin());
-  const unsigned step = std::max(1U, scale() / 2);
   unsigned deaths = 0;
-  for (unsigned point = 1 + static_cast<unsigned>(std::random_device{}()) % step; point <= kPoints; point += step) {
+  for (unsigned point = 1 + static_cast<unsigned>(std::random_device{}()) % step(); point <= kPoints; point += step()) {
     if (pass_spread_messages(point)) ++deaths;
     if (HasFailure()) FAIL() << "at point " << point;
     if (in_quarantine() >= kMostInQuarantine) {
@@ -383,7 +338,7 @@ TEST_P(CrashPoints, OfMessagesThatAreSpread) {
     }
   }
   fmt::print("{} deaths\n", deaths);
-  EXPECT_GT(deaths, kPoints / step / 3);
+  EXPECT_GT(deaths, kPoints / step() / 3);
 }
 
 // The gate is held for our KeyUpdate, and the home worker passes the peer's on.
