@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "base/log.h"
 
@@ -26,6 +28,20 @@ const char* advice(int code) {
   }
 }
 
+// The kernel takes a process's rings apart behind its back: those of a ktrunkd that has just ended, of its own will or
+// not, may keep its datagram sockets for a moment.
+constexpr std::chrono::milliseconds kBetweenBinds{20};
+constexpr int kMostBinds = 100;
+
+int bind_when_free(const Fd& socket, const Address& address) {
+  int result = ::bind(socket.get(), address.data(), address.size());
+  for (int i = 1; i < kMostBinds && result != 0 && errno == EADDRINUSE; ++i) {
+    std::this_thread::sleep_for(kBetweenBinds);
+    result = ::bind(socket.get(), address.data(), address.size());
+  }
+  return result;
+}
+
 Result<Fd> open_listener(const config::Listener& listener) {
   const bool stream = listener.transport != config::Transport::kUdp;
   const auto failed = [&](const char* what) {
@@ -40,7 +56,9 @@ Result<Fd> open_listener(const config::Listener& listener) {
   // Each address family has its own listener, so that [::] and 0.0.0.0 can stand side by side.
   if (listener.address.family() == AF_INET6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   if (!stream) ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kUdpReceiveBytes, sizeof kUdpReceiveBytes);
-  if (::bind(fd.get(), listener.address.data(), listener.address.size()) != 0) return failed("bind");
+  const int bound = stream ? ::bind(fd.get(), listener.address.data(), listener.address.size())
+                           : bind_when_free(fd, listener.address);
+  if (bound != 0) return failed("bind");
   if (stream && ::listen(fd.get(), SOMAXCONN) != 0) return failed("listen on");
   return fd;
 }
