@@ -67,7 +67,7 @@ Status ChildProcess::start(const Program& program, Clock::time_point now, int ri
   if (pid < 0) return fail_errno(errno, fmt::format("fork for {}", name_));
   if (pid == 0) become(program, ends->second.get(), ring);
   pid_ = pid;
-  ready_ = up_ = leaving_ = foreign_ = false;
+  ready_ = up_ = leaving_ = foreign_ = condemned_ = false;
   started_ = now;
   channel_.emplace(std::move(ends->first), accepted_from(role_));
   return {};
@@ -140,6 +140,11 @@ void ChildProcess::restore(StateReader& state, Of ours) {
 
 void ChildProcess::kill() const {
   if (pid_ > 0) ::kill(pid_, SIGKILL);
+}
+
+void ChildProcess::condemn() {
+  condemned_ = true;
+  kill();
 }
 
 }  // namespace ktrunk::supervisor

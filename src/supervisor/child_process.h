@@ -35,6 +35,9 @@ class ChildProcess {
 
   // Ends it at once; waitpid() will report it.
   void kill() const;
+  // The same, because it did what it must not: its end counts as its own doing.
+  void condemn();
+  [[nodiscard]] bool condemned() const { return condemned_; }
 
   [[nodiscard]] bool running() const { return pid_ > 0; }
   [[nodiscard]] pid_t pid() const { return pid_; }
@@ -76,6 +79,7 @@ class ChildProcess {
   bool up_ = false;
   bool leaving_ = false;
   bool foreign_ = false;
+  bool condemned_ = false;
   std::optional<ipc::Channel> channel_;
   unsigned restarts_ = 0;
   unsigned early_deaths_ = 0;

@@ -30,9 +30,9 @@ ConnectionId Connections::id_of(std::uint32_t slot) const {
   return {SlotIndex{slot}, region_.slot(SlotIndex{slot}).state().generation};
 }
 
-Connections::Record* Connections::find(ConnectionId id) {
+const Connections::Record* Connections::find(ConnectionId id) const {
   if (!id.valid() || id.slot.value >= records_.size() || id_of(id.slot.value) != id) return nullptr;
-  Record& record = records_[id.slot.value];
+  const Record& record = records_[id.slot.value];
   return record.stage == Stage::kFree ? nullptr : &record;
 }
 
@@ -71,9 +71,11 @@ bool Connections::refuse(HandshakeIndex process, const ipc::Established& message
 }
 
 // A slot's next life: what the workers will read is written before the word that lets them.
-void Connections::clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info) {
+void Connections::clear_slot(SlotIndex slot, HandshakeIndex made_by, const ipc::Established& message) {
   ipc::ConnectionSlot& shared = region_.slot(slot);
-  shared.info = info;
+  shared.info = message.info;
+  shared.made_by = made_by;
+  shared.reference = message.reference;
   shared.gate.reset();
   shared.health.clear();
   shared.records_received.store(0, std::memory_order_relaxed);
@@ -96,8 +98,8 @@ bool Connections::established(HandshakeIndex process, const ipc::Established& me
   const SlotIndex slot{free_.back()};
   free_.pop_back();
   ++in_use_;
-  const ConnectionId id{slot, Generation{region_.slot(slot).state().generation.value + 1}};
-  clear_slot(slot, message.info);
+  const ConnectionId id{slot, region_.next_generation(slot)};
+  clear_slot(slot, process, message);
   set_state(id, ipc::SlotState::kOffered, {});
   set_home(id, ipc::SlotState::kOffered, least_loaded());
 
@@ -178,18 +180,19 @@ void Connections::open_if_held(ConnectionId id, Record& record) {
 // one.
 void Connections::list_on_trunk(ConnectionId id, Record& record) {
   const TrunkId trunk = info_of(id).trunk;
-  if (!trunk.valid()) return;
+  if (!trunk.valid() || info_of(id).use == ipc::ConnectionInfo::Use::kTheirs) return;
   const ConnectionId before = record.extras != nullptr ? record.extras->replaces : ConnectionId{};
   Record* replaced = find(before);
   std::uint64_t wanted = ipc::TrunkEntry::kNoConnection;
   if (replaced != nullptr && replaced->stage == Stage::kOpen && !is_retired(*replaced))
     wanted = ipc::TrunkEntry::pack(before);
-  for (auto& place : region_.trunk(trunk).connections) {
+  ipc::TrunkEntry& entry = region_.trunk(trunk);
+  for (std::uint32_t place = 0; place < entry.connections.size(); ++place) {
     if (is_retired(record)) break;
-    if (place.load(std::memory_order_relaxed) != wanted) continue;
-    place.store(ipc::TrunkEntry::pack(id), std::memory_order_release);
+    if (entry.connections[place].load(std::memory_order_relaxed) != wanted) continue;
+    entry.list(place, id);
     // Messages wait for it in the workers.
-    if (region_.trunk(trunk).awaited.exchange(0) != 0) mail_.ring(record.holders);
+    if (entry.awaited.exchange(0) != 0) mail_.ring(record.holders);
     break;
   }
   if (replaced != nullptr) retire(before, *replaced);
@@ -291,14 +294,16 @@ void Connections::worker_ended(WorkerIndex worker, Left left) {
   }
 }
 
-std::string Connections::blame(ConnectionId id) {
+std::string Connections::sender_of(ConnectionId id) const {
+  if (find(id) != nullptr) return name_of(id);
+  return id.valid() ? "a connection that is gone" : "a datagram's sender";
+}
+
+void Connections::blame(ConnectionId id) {
   Record* record = find(id);
-  if (record == nullptr) return id.valid() ? "a connection that is gone" : "a datagram's sender";
-  std::string name = name_of(id);
-  if (++record->more().worker_deaths < kMostWorkerDeaths || record->stage > Stage::kOpen) return name;
-  log::error("{}: closing: workers died {} times over messages from it", name, kMostWorkerDeaths);
+  if (record == nullptr || ++record->more().worker_deaths < kMostWorkerDeaths || record->stage > Stage::kOpen) return;
+  log::error("{}: closing: workers died {} times over messages from it", name_of(id), kMostWorkerDeaths);
   begin_close(id, *record);
-  return name;
 }
 
 }  // namespace ktrunk::supervisor

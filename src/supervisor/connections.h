@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -74,11 +75,14 @@ class Connections {
   [[nodiscard]] bool resume(HandshakeIndex process, const ipc::Resume& message);
   [[nodiscard]] bool retire(HandshakeIndex process, const ipc::Retire& message);
 
+  // What a process died of: of what it did, or of somebody's SIGKILL, which no connection is to blame for.
+  enum class Cause : std::uint8_t { kItself, kKilled };
+
   // A handshake process has been set up: it is told again what its predecessor did not answer.
   void handshake_ready(HandshakeIndex process);
   // A handshake process has died: its references mean nothing to its successor, who owns its connections now. A
-  // connection whose owners die again and again over what it has for them is closed.
-  void handshake_ended(HandshakeIndex process);
+  // connection whose owners die again and again of what it has for them is closed.
+  void handshake_ended(HandshakeIndex process, Cause cause);
 
   // A handshake process leaves its place in order. Its relays, and only these, are from now on those of `keeps_relays`,
   // as which it goes on; not valid: it has none that are to last. All else is its successor's.
@@ -86,6 +90,8 @@ class Connections {
   [[nodiscard]] std::size_t relays_of(HandshakeIndex process) const;
   // Retires them all.
   void retire_relays(HandshakeIndex process);
+  // Who relays a connection; not valid: nobody does.
+  [[nodiscard]] HandshakeIndex relaying(ConnectionId id) const;
 
   // For an upgrade: all that is known beside what stands in the region. restore: right after the construction.
   void save(StateWriter& state) const;
@@ -107,9 +113,10 @@ class Connections {
   // that it received from, or was in the middle of writing to, are closed.
   enum class Left : std::uint8_t { kEstate, kNothing };
   void worker_ended(WorkerIndex worker, Left left);
-  // A worker died over a message of that connection. One that this happens to again and again is closed. Returns who it
-  // is, for the log.
-  [[nodiscard]] std::string blame(ConnectionId id);
+  // Whose a message of that connection is, for the log.
+  [[nodiscard]] std::string sender_of(ConnectionId id) const;
+  // A worker died of a message of that connection. One that this happens to again and again is closed.
+  void blame(ConnectionId id);
 
   // Now and then: has keys renewed that have done their limits.key_records, closes retired connections that have
   // become quiet, and moves a connection from a worker that has far more to do than another. kLookAgain is how often;
@@ -142,7 +149,8 @@ class Connections {
   };
 
   [[nodiscard]] ConnectionId id_of(std::uint32_t slot) const;
-  [[nodiscard]] Record* find(ConnectionId id);
+  [[nodiscard]] const Record* find(ConnectionId id) const;
+  [[nodiscard]] Record* find(ConnectionId id) { return const_cast<Record*>(std::as_const(*this).find(id)); }
   [[nodiscard]] const ipc::ConnectionInfo& info_of(ConnectionId id) const { return region_.slot(id.slot).info; }
   [[nodiscard]] std::string name_of(ConnectionId id) const { return connection_name(config_, info_of(id)); }
   void set_state(ConnectionId id, ipc::SlotState state, WorkerIndex home);
@@ -150,7 +158,7 @@ class Connections {
   void set_home(ConnectionId id, ipc::SlotState state, WorkerIndex home);
 
   [[nodiscard]] bool refuse(HandshakeIndex process, const ipc::Established& message);
-  void clear_slot(SlotIndex slot, const ipc::ConnectionInfo& info);
+  void clear_slot(SlotIndex slot, HandshakeIndex made_by, const ipc::Established& message);
   void offer(WorkerIndex worker, ConnectionId id);
   void send_waiting_offers(WorkerIndex worker);
   void begin_service(WorkerIndex worker);

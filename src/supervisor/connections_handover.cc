@@ -132,15 +132,19 @@ void Connections::restore(StateReader& state) {
 }
 
 bool Connections::is_relay_of(HandshakeIndex process, std::uint32_t slot) const {
-  const Record& record = records_[slot];
-  return record.stage != Stage::kFree && record.owner == process &&
-         info_of(id_of(slot)).record_layer == ipc::RecordLayerKind::kRelay;
+  return process.valid() && relaying(id_of(slot)) == process;
 }
 
 std::size_t Connections::relays_of(HandshakeIndex process) const {
   std::size_t count = 0;
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) count += is_relay_of(process, slot) ? 1 : 0;
   return count;
+}
+
+HandshakeIndex Connections::relaying(ConnectionId id) const {
+  const Record* record = find(id);
+  const bool relayed = record != nullptr && info_of(id).record_layer == ipc::RecordLayerKind::kRelay;
+  return relayed ? record->owner : HandshakeIndex{};
 }
 
 void Connections::handshake_left(HandshakeIndex process, HandshakeIndex keeps_relays) {

@@ -121,14 +121,15 @@ bool Connections::resume(HandshakeIndex process, const ipc::Resume& message) {
   return true;
 }
 
-void Connections::handshake_ended(HandshakeIndex process) {
-  const bool was_told = handshakes_ready_[process.value];
+void Connections::handshake_ended(HandshakeIndex process, Cause cause) {
+  // Of what it was told, unless somebody killed it.
+  const bool suspected = handshakes_ready_[process.value] && cause == Cause::kItself;
   handshakes_ready_.reset(process.value);
   for (std::uint32_t slot = 0; slot < records_.size(); ++slot) {
     Record& record = records_[slot];
     if (record.stage == Stage::kFree || record.owner != process) continue;
     record.reference = 0;
-    if (!was_told || record.extras == nullptr || !record.extras->awaits_owner()) continue;
+    if (!suspected || record.extras == nullptr || !record.extras->awaits_owner()) continue;
     if (++record.extras->deaths < kMostDeaths || record.stage > Stage::kOpen) continue;
     const ConnectionId id = id_of(slot);
     log::error("{}: closing: handshake processes died {} times over what it has for them", name_of(id), kMostDeaths);

@@ -26,8 +26,8 @@ struct Ending {
 // Why it ends, and what can be done about it.
 [[nodiscard]] std::string reason_text(const ipc::Fault& fault);
 
-[[nodiscard]] inline spdlog::level::level_enum level_of(const ipc::Fault& fault) {
-  return fault.reason == ipc::FaultReason::kCloseNotify ? spdlog::level::info : spdlog::level::warn;
+[[nodiscard]] inline log::Level level_of(const ipc::Fault& fault) {
+  return fault.reason == ipc::FaultReason::kCloseNotify ? log::Level::kInfo : log::Level::kWarn;
 }
 
 }  // namespace ktrunk::supervisor

@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
   // Started by a descriptor it would be called by the descriptor's number.
   ::prctl(PR_SET_NAME, "ktrunkd");
   if (auto how = ktrunk::supervisor::TakeOver::from(argc, argv)) {
-    ktrunk::log::init("supervisor", ktrunk::log::Format::kText, spdlog::level::info);
+    ktrunk::log::init("supervisor", ktrunk::log::Format::kText, ktrunk::log::Level::kInfo);
     if (how->rehearsal()) ktrunk::supervisor::rehearse(*how);
     const auto status = ktrunk::supervisor::take_over(*how);
     if (!status) ktrunk::log::critical("{}", status.error().what);
@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "ktrunkd " KTRUNK_VERSION);
   CLI11_PARSE(app, argc, argv);
 
-  ktrunk::log::init("supervisor", ktrunk::log::Format::kText, spdlog::level::info);
+  ktrunk::log::init("supervisor", ktrunk::log::Format::kText, ktrunk::log::Level::kInfo);
   if (const auto status = ktrunk::supervisor::run(config); !status) {
     ktrunk::log::critical("{}", status.error().what);
     return EXIT_FAILURE;

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "ipc/vault.h"
 #include "supervisor/sockets.h"
+#include "supervisor/token_key.h"
 
 namespace ktrunk::supervisor {
 namespace {
@@ -93,16 +94,18 @@ Result<std::unique_ptr<Process>> Process::create(config::Config config, const st
   raise_locked_memory_limit();
   std::uint32_t invites = 0;
   const auto large_invites = [](const config::Trunk& trunk) {
-    const bool by_tcp = trunk.large_requests == config::LargeRequests::kTcp;
-    return ipc::InviteTable::words_for(by_tcp ? ipc::kMostLargeInvites : 0);
+    return ipc::InviteTable::words_for(config::is_large_by_tcp(trunk) ? ipc::kMostLargeInvites : 0);
   };
   for (const config::Trunk& trunk : config.trunks)
     invites += ipc::InviteTable::words_for(trunk.max_invites) + large_invites(trunk);
+  const auto seed = token_seed(config);
+  if (!seed) return std::unexpected(seed.error());
   auto region = ipc::SharedRegion::create({.workers = config.workers,
                                            .handshakes = config.handshake_processes,
                                            .max_connections = config.limits.max_connections,
                                            .trunks = static_cast<std::uint32_t>(config.trunks.size()),
-                                           .invites = invites});
+                                           .invites = invites},
+                                          *seed);
   if (!region) return std::unexpected(region.error());
   invites = 0;
   for (std::uint16_t i = 0; i < config.trunks.size(); ++i) {

@@ -71,7 +71,7 @@ class Process final : private ChildMail {
   void on_child_signal();
   void on_child_end(std::size_t index, int wait_status);
   void end_child(std::size_t index, const Error& why);
-  void worker_ended(WorkerIndex worker, std::string_view how);
+  void worker_ended(WorkerIndex worker, Connections::Cause cause, std::string_view how);
   void flushed(std::size_t index, const Status& sent);
   template <ipc::Body T>
   void tell(std::size_t index, const T& body) {

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 // At once, so that no child keeps the supervisor from the others.
 constexpr unsigned kPacketsPerTurn = 256;
 // More than a socket's buffer holds.
-constexpr unsigned kPacketsOfTheDead = 1u << 16;
+constexpr unsigned kAllPackets = 1u << 16;
 // Of a worker, in a row.
 constexpr unsigned kMostEarlyDeaths = 6;
 
@@ -72,7 +72,7 @@ void Process::on_channel(std::size_t index, unsigned most_packets) {
 void Process::end_child(std::size_t index, const Error& why) {
   log::error("{} is ended: {}", children_[index].name(), why.what);
   channel_watches_[index].set(Interest::kNothing);
-  children_[index].kill();
+  children_[index].condemn();
 }
 
 Status Process::on_packet(std::size_t index, ipc::Packet& packet) {
@@ -144,9 +144,15 @@ Status Process::on_worker_packet(WorkerIndex worker, const ipc::Packet& packet) 
     case ipc::Kind::kHeld:
       if (!connections_.held(worker, packet.as<ipc::Held>().connection)) return fail("Held without an Offer");
       return {};
-    case ipc::Kind::kFault:
-      if (!connections_.fault(worker, packet.as<ipc::Fault>())) return fail("Fault of a connection it does not hold");
+    case ipc::Kind::kFault: {
+      const auto fault = packet.as<ipc::Fault>();
+      // If its relay broke, the process that relayed has said so before the worker saw an end. Neither channel waits
+      // for the other, so that is heard now.
+      if (const HandshakeIndex relaying = connections_.relaying(fault.connection); relaying.valid())
+        on_channel(child_of(relaying), kAllPackets);
+      if (!connections_.fault(worker, fault)) return fail("Fault of a connection it does not hold");
       return {};
+    }
     case ipc::Kind::kReleased:
       if (!connections_.released(worker, packet.as<ipc::Released>().connection))
         return fail("Released of a connection it was not told to close");
@@ -242,7 +248,7 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   ChildProcess& child = children_[index];
   const pid_t pid = child.pid();
   // What it still said before it died is heard first.
-  if (child.channel() != nullptr) on_channel(index, kPacketsOfTheDead);
+  if (child.channel() != nullptr) on_channel(index, kAllPackets);
   channel_watches_[index].reset();
   const WorkerIndex worker = worker_of(index);
   const bool signalled = WIFSIGNALED(wait_status);
@@ -252,14 +258,14 @@ void Process::on_child_end(std::size_t index, int wait_status) {
   using Life = ChildProcess::Life;
   const bool left = child.leaving() && !signalled && code == 0;
   const bool foreign = child.foreign();
-  child.ended(Clock::now(), fruitful || left               ? Life::kFruitful
-                            : signalled && code == SIGKILL ? Life::kKilled
-                                                           : Life::kUnknown);
+  const bool killed = signalled && code == SIGKILL && !child.condemned();
+  child.ended(Clock::now(), fruitful || left ? Life::kFruitful : killed ? Life::kKilled : Life::kUnknown);
   const std::string how =
       fmt::format("{} (pid {}) ended by {} {}", child.name(), pid, signalled ? "signal" : "exit status", code);
-  if (worker.valid() && phase_ < Phase::kStopping) worker_ended(worker, how);
+  const auto cause = killed ? Connections::Cause::kKilled : Connections::Cause::kItself;
+  if (worker.valid() && phase_ < Phase::kStopping) worker_ended(worker, cause, how);
   if (child.role() == ipc::Role::kHandshake) {
-    connections_.handshake_ended(handshake_of(index));
+    connections_.handshake_ended(handshake_of(index), cause);
   }
   if (child.role() == ipc::Role::kHandshake && index < places()) {
     reload_.ended(handshake_of(index), child.name());
@@ -288,13 +294,14 @@ void Process::start_again(std::size_t index) {
 }
 
 // What it left goes to its successor, but for the message that it had in hand.
-void Process::worker_ended(WorkerIndex worker, std::string_view how) {
+void Process::worker_ended(WorkerIndex worker, Connections::Cause cause, std::string_view how) {
   WorkerPlace& place = places_[worker.value];
   const auto in_hand = place.ended(region_.handovers(), worker);
   if (in_hand) {
     const auto file = quarantine_.keep(in_hand->octets, fmt::format("worker{}", worker.value));
     log::error("{} over a message of {} octets from {}, which is not handled again: {}", how, in_hand->octets.size(),
-               connections_.blame(in_hand->connection), file ? "kept in " + *file : file.error().what);
+               connections_.sender_of(in_hand->connection), file ? "kept in " + *file : file.error().what);
+    if (cause == Connections::Cause::kItself) connections_.blame(in_hand->connection);
   }
   // What kills every successor before it can begin is not kept for ever.
   const bool hopeless = children_[child_of(worker)].early_deaths() >= kMostEarlyDeaths;
@@ -346,7 +353,9 @@ void Process::ring(ipc::WorkerMask workers) {
 
 void Process::publish(const ipc::Resolved& resolved) {
   ipc::TrunkEntry::UdpTarget& target = region_.trunk(resolved.trunk).udp[resolved.target];
+  target.path_mtu.store(resolved.path_mtu, std::memory_order_relaxed);
   if (resolved.address.empty()) return target.current.store(0, std::memory_order_release);
+  if (region_.trunk(resolved.trunk).udp_address(resolved.target) == resolved.address) return;
   const std::uint32_t next = target.current.load(std::memory_order_relaxed) == 1 ? 2 : 1;
   target.copies[next - 1] = resolved.address;
   target.health.clear();

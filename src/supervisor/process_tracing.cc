@@ -50,10 +50,10 @@ void Process::begin_trace(const std::string& trunk, const Control::Reply& reply)
   free->trunk = {static_cast<std::uint16_t>(named - config_.trunks.begin())};
   free->socket = std::move(pair->writing);
   const auto place = static_cast<std::uint16_t>(free - traces_.begin());
-  log::info("tracing trunk '{}'", trunk);
   for (std::size_t index = 0; index < places(); ++index) {
     if (worker_of(index).valid()) tell_of_trace(index, place);
   }
+  log::info("tracing trunk '{}'", trunk);  // what comes after this line is traced
   reply.stand(nlohmann::json{{"trace", trunk}}.dump(), pair->reading,
               {static_cast<void*>(this), [this, place](void*) { end_trace(place); }});
 }

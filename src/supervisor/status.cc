@@ -151,10 +151,11 @@ std::int64_t seconds_since(Clock::time_point then) {
 
 Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry, const TrunkStates::View& view) {
   unsigned open = 0;
-  for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) open += entry.connection(place).valid() ? 1 : 0;
+  for (unsigned place = 0; place < entry.places.load(std::memory_order_acquire); ++place)
+    open += entry.connection(place).valid() ? 1 : 0;
   Json udp = Json::array();
-  for (unsigned target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
-    if (const Address address = entry.udp_address(target); !address.empty()) udp.push_back(address.text());
+  for (unsigned place = 0; place < ipc::kMaxTargets; ++place) {
+    if (const Address address = entry.udp_address(place); !address.empty()) udp.push_back(address.text());
   }
   Json options;
   if (view.answer.status != 0) options = {{"status", view.answer.status}, {"age_s", seconds_since(view.answer.at)}};
@@ -164,7 +165,8 @@ Json trunk_json(const config::Trunk& trunk, const ipc::TrunkEntry& entry, const 
           {"options_answer", std::move(options)},
           {"invites", trunk.max_invites != 0 ? Json(entry.invites.load(std::memory_order_relaxed)) : Json()},
           {"connections", open},
-          {"wanted", config::connection_targets(trunk).empty() ? 0 : trunk.connections},
+          // One to udp targets is for large requests, and they may take no TCP.
+          {"wanted", trunk.targets.empty() || config::is_datagram(trunk) ? 0 : trunk.connections},
           {"udp_targets", std::move(udp)}};
 }
 

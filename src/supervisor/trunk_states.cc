@@ -47,15 +47,15 @@ TrunkStates::View TrunkStates::now_of(TrunkId id) const {
   unsigned wanted = trunk.targets.empty() ? 1 : trunk.connections;
   if (config::is_datagram(trunk)) {
     wanted = 1;
-    for (unsigned target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
-      if (entry.udp_address(target).empty()) {
-        all_well = all_well && target != 0;
+    for (unsigned place = 0; place < ipc::kMaxTargets; ++place) {
+      if (entry.udp_address(place).empty()) {
+        all_well = all_well && place != 0;
       } else {
-        count(entry.udp[target].health);
+        count(entry.udp[place].health);
       }
     }
   } else {
-    for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
+    for (unsigned place = 0; place < entry.places.load(std::memory_order_acquire); ++place) {
       const ConnectionId connection = entry.connection(place);
       if (connection.valid() && region_.slot(connection.slot).open_for(connection))
         count(region_.slot(connection.slot).health);
@@ -71,7 +71,7 @@ void TrunkStates::look(Clock::time_point now) {
     View view = now_of(TrunkId{i});
     view.since = view.state == before.state ? before.since : now;
     if (view.state != before.state) {
-      const auto level = view.state == TrunkState::kUp ? spdlog::level::info : spdlog::level::warn;
+      const auto level = view.state == TrunkState::kUp ? log::Level::kInfo : log::Level::kWarn;
       log::log(level, "trunk '{}' is {}", config_.trunks[i].name, trunk_state_name(view.state));
     }
     if (view.answer.status == 0) view.answer = before.answer;

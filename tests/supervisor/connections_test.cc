@@ -23,6 +23,13 @@ TEST_F(ConnectionsTest, SharesHomesOut) {
   EXPECT_NE(home(a), home(b));
 }
 
+// A handshake process that died before it was told finds its connection by these.
+TEST_F(ConnectionsTest, TheSlotSaysWhoseConnectionItIs) {
+  const ConnectionId id = open({.reference = 55, .by = h1});
+  EXPECT_EQ(region.slot(id.slot).made_by, h1);
+  EXPECT_EQ(region.slot(id.slot).reference, 55U);
+}
+
 TEST_F(ConnectionsTest, TheHomeWorkerEndsTheStreamLast) {
   const ConnectionId id = open({.reference = 77});
   ASSERT_EQ(home(id), w0);
@@ -170,12 +177,26 @@ TEST_F(ConnectionsTest, OneThatIsClosedMeanwhileDoesNotHoldItUp) {
 TEST_F(ConnectionsTest, WhoseMessagesKillWorkersIsClosedInTheEnd) {
   const ConnectionId id = open();
   for (int death = 1; death < 5; ++death) {
-    EXPECT_NE(connections.blame(id), "");
+    connections.blame(id);
     EXPECT_EQ(state(id), ipc::SlotState::kOpen);
   }
-  EXPECT_NE(connections.blame(id), "");
+  connections.blame(id);
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
-  EXPECT_EQ(connections.blame({}), "a datagram's sender");
+  connections.blame({});
+}
+
+TEST_F(ConnectionsTest, KnowsWhoRelays) {
+  EXPECT_EQ(connections.relaying(open({.layer = ipc::RecordLayerKind::kRelay})), HandshakeIndex{0});
+  EXPECT_FALSE(connections.relaying(open()).valid());
+  EXPECT_FALSE(connections.relaying({}).valid());
+}
+
+TEST_F(ConnectionsTest, SaysWhoseAMessageIs) {
+  const ConnectionId id = open();
+  EXPECT_THAT(connections.sender_of(id), testing::HasSubstr("connection, tls"));
+  EXPECT_EQ(connections.sender_of({}), "a datagram's sender");
+  EXPECT_EQ(connections.sender_of({.slot = id.slot, .generation = Generation{id.generation.value + 1}}),
+            "a connection that is gone");
 }
 
 TEST_F(ConnectionsTest, WhatAHopelessWorkerReceivedFromIsClosed) {
@@ -223,7 +244,7 @@ TEST_F(ConnectionsTest, MessagesThatDoNotFitAreRefused) {
 TEST_F(ConnectionsTest, ANewHandshakeProcessHearsNoOldReferences) {
   const ConnectionId id = open({.reference = 55});
   const ConnectionId other = open({.reference = 56, .by = h1});
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   connections.close_all();
   mail.take();
   release(id);

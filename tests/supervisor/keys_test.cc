@@ -115,13 +115,13 @@ TEST_F(KeysTest, ASuccessorIsAskedAtOnce) {
   sent(id, w0, 100);
   after(1s);
   mail.take();
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   connections.handshake_ready(h0);
   EXPECT_EQ(mail.take(), (Notes{"renew 0 tx"}));
   EXPECT_TRUE(connections.send_control(
       h0, {.connection = id, .record_type = 22, .bytes = 5, .after = ipc::SendControl::After::kHoldSends}));
   mail.take();
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   connections.handshake_ready(h0);
   EXPECT_EQ(mail.take(), Notes{}) << "the KeyUpdate is on its way";
 }

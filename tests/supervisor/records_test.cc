@@ -21,7 +21,7 @@ class RecordsTest : public ConnectionsTest {
     return {.connection = id, .record_type = 22, .bytes = 5, .after = ipc::SendControl::After::kHoldSends};
   }
   void restart(HandshakeIndex process = h0) {
-    connections.handshake_ended(process);
+    connections.handshake_ended(process, Connections::Cause::kItself);
     connections.handshake_ready(process);
   }
 };
@@ -40,7 +40,7 @@ TEST_F(RecordsTest, WhatIsUnansweredIsToldToTheSuccessor) {
   const ConnectionId id = open();
   EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "a", Place::kMore)));
   EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "b")));
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "c")));
   mail.take();
   connections.handshake_ready(h0);
@@ -63,18 +63,29 @@ TEST_F(RecordsTest, WhatKillsOneProcessAfterTheOtherIsNotToldForEver) {
   EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "poison")));
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(state(id), ipc::SlotState::kOpen);
-    connections.handshake_ended(h0);
-    connections.handshake_ended(h0);  // before it was ready: this says nothing
+    connections.handshake_ended(h0, Connections::Cause::kItself);
+    connections.handshake_ended(h0, Connections::Cause::kItself);  // before it was ready: this says nothing
     connections.handshake_ready(h0);
     EXPECT_TRUE(connections.handshake_octets(home(other), octets(other, "harmless")));
     EXPECT_TRUE(connections.resume(h0, {.connection = other}));
   }
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   EXPECT_EQ(state(id), ipc::SlotState::kClosing);
   EXPECT_EQ(state(other), ipc::SlotState::kOpen);
   mail.take();
   connections.handshake_ready(h0);
   EXPECT_EQ(mail.take(), Notes{});
+}
+
+TEST_F(RecordsTest, WhoeverIsKilledFromOutsideBlamesNoConnection) {
+  connections.handshake_ready(h0);
+  const ConnectionId id = open();
+  EXPECT_TRUE(connections.handshake_octets(w0, octets(id, "harmless")));
+  for (int i = 0; i < 10; ++i) {
+    connections.handshake_ended(h0, Connections::Cause::kKilled);
+    connections.handshake_ready(h0);
+  }
+  EXPECT_EQ(state(id), ipc::SlotState::kOpen);
 }
 
 TEST_F(RecordsTest, AnAnswerShowsThatItDoesNotKill) {
@@ -177,7 +188,7 @@ TEST_F(RecordsTest, ADeathWhileTheKeyUpdateIsBeingSent) {
 TEST_F(RecordsTest, ADeathBetweenSentAndInstalled) {
   const ConnectionId id = open();
   EXPECT_TRUE(connections.send_control(h0, key_update(id)));
-  connections.handshake_ended(h0);
+  connections.handshake_ended(h0, Connections::Cause::kItself);
   EXPECT_TRUE(connections.control_sent(w0, {.connection = id}));
   mail.take();
   connections.handshake_ready(h0);
