@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/processors.h"
 #include "sip/call_id.h"
 
 namespace ktrunk::worker {
@@ -40,7 +41,7 @@ FanOut::FanOut(const ipc::SharedRegion& region, const ipc::Estate& estate, const
       handovers_(region.handovers()),
       self_(self),
       stats_(region.worker(self)),
-      enabled_(region.sizes().workers > 1 && max_message_bytes <= ipc::Handover::kMostOctets) {
+      enabled_(region.sizes().workers > 1 && processors() > 1 && max_message_bytes <= ipc::Handover::kMostOctets) {
   std::memcpy(&seed_, region.secret().bytes.data(), sizeof seed_);
   for (unsigned worker = 0; worker < handovers_.workers(); ++worker) {
     seen_head_[worker] = to(worker).head();
@@ -66,13 +67,13 @@ void FanOut::busy_turn(Connection& connection) {
   busy_.push_back(&connection);
 }
 
-FanOut::Way FanOut::way_by_call_id(std::string_view message) {
-  const auto worker = static_cast<unsigned>(hash(sip::find_call_id(message), seed_) % handovers_.workers());
+FanOut::Way FanOut::way_by_call_id(std::string_view message, const sip::HeaderIndex& index) {
+  const auto worker = static_cast<unsigned>(hash(sip::find_call_id(message, index), seed_) % handovers_.workers());
   if (worker == self_.value) return {};
-  const WorkerIndex index{static_cast<std::uint8_t>(worker)};
+  const WorkerIndex other{static_cast<std::uint8_t>(worker)};
   const auto tail = to(worker).plan(message.size(), seen_head_[worker]);
-  if (!tail) return {.kind = Way::Kind::kNoRoom, .to = index};
-  return {.kind = Way::Kind::kGive, .to = index, .tail = *tail};
+  if (!tail) return {.kind = Way::Kind::kNoRoom, .to = other};
+  return {.kind = Way::Kind::kGive, .to = other, .tail = *tail};
 }
 
 void FanOut::give(const Way& way, const Connection& connection, std::string_view message) {

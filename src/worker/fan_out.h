@@ -3,7 +3,8 @@
 // so that the messages of a call keep their order.
 //
 // A connection is spread when several turns of the loop in a short time have brought many messages of it, and no more
-// when it has been quiet for some ticks. At either change its messages are held back for a moment, until all that came
+// when it has been quiet for some ticks; never where there is one processor alone, for it costs (smaller batches) and
+// nobody would be free to help. At either change its messages are held back for a moment, until all that came
 // of the earlier ones has been sent: else a later message of a call could overtake an earlier one, by way of another
 // worker's queue. When that takes long, because a peer takes nothing, the change is given up and tried again later.
 //
@@ -58,10 +59,11 @@ class FanOut {
       return kind == Kind::kGive ? (std::uint64_t{to.value} + 1) << 32 | tail : 0;
     }
   };
-  [[nodiscard]] Way way_of(const Connection& connection, std::string_view message) {
+  // index: of the message, complete or not.
+  [[nodiscard]] Way way_of(const Connection& connection, std::string_view message, const sip::HeaderIndex& index) {
     if (connection.spread == nullptr || connection.spread->mode != Spread::Mode::kSpread) return {};
     ++connection.spread->messages;
-    return way_by_call_id(message);
+    return way_by_call_id(message, index);
   }
   void give(const Way& way, const Connection& connection, std::string_view message);
 
@@ -117,7 +119,7 @@ class FanOut {
   static constexpr unsigned kMostInATurn = 256;  // from one worker
 
   void busy_turn(Connection& connection);
-  [[nodiscard]] Way way_by_call_id(std::string_view message);
+  [[nodiscard]] Way way_by_call_id(std::string_view message, const sip::HeaderIndex& index);
   [[nodiscard]] ipc::Handover& to(unsigned worker) const {
     return handovers_.between(self_, WorkerIndex{static_cast<std::uint8_t>(worker)});
   }

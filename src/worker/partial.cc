@@ -1,8 +1,9 @@
 #include "worker/partial.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
+
+#include "sip/octets.h"
 
 namespace ktrunk::worker {
 
@@ -34,14 +35,14 @@ bool Partials::append(Connection& connection, std::string_view octets, std::uint
     const ChunkRef chunk = chunks_.take(ipc::Chunk::pack(connection.id), ipc::ChunkUse::kPartial,
                                         old.valid() ? std::max(bytes, 2 * before.size()) : bytes);
     if (!chunk.valid()) return false;
-    std::ranges::copy(before, chunk.octets);
-    std::ranges::copy(octets, chunk.octets + before.size());
+    sip::copy_octets(chunk.octets, before.data(), before.size());
+    sip::copy_octets(chunk.octets + before.size(), octets.data(), octets.size());
     chunk.head->set(Extent{.octets = static_cast<std::uint32_t>(bytes), .count = number});
     connection.partial = chunk;
     if (old.valid()) chunks_.give_back(old);
     return true;
   }
-  std::ranges::copy(octets, old.octets + end);
+  sip::copy_octets(old.octets + end, octets.data(), octets.size());
   old.head->set(Extent{.octets = end + static_cast<std::uint32_t>(octets.size()), .count = number});
   return true;
 }

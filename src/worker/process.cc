@@ -228,14 +228,12 @@ Status Process::on_packet(ipc::Packet& packet) {
   }
 }
 
-void Process::on_message(Connection& connection, std::string_view message) {
-  handler_.handle(message, MessageHandler::flow_of(connection), sip::Carrier::kStream);
+void Process::on_message(Connection& connection, std::string_view message, const sip::HeaderIndex& index) {
+  handler_.handle(message, MessageHandler::flow_of(connection), sip::Carrier::kStream, index);
 }
 
 void Process::on_datagram(ListenerId listener, const Address& from, std::string_view octets) {
-  const sip::Flow source{
-      .transport = config::Transport::kUdp, .connection = {}, .trunk = {}, .listener = listener, .remote = from};
-  handler_.handle(octets, source, sip::Carrier::kDatagram);
+  handler_.handle(octets, handler_.flow_of(listener, from), sip::Carrier::kDatagram);
 }
 
 void Process::on_ping(Connection& connection) { handler_.pong(connection); }

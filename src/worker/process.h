@@ -105,7 +105,7 @@ class Process final : private StreamEvents {
   void ring_doorbells();
 
   // StreamEvents
-  void on_message(Connection& connection, std::string_view message) override;
+  void on_message(Connection& connection, std::string_view message, const sip::HeaderIndex& index) override;
   void on_ping(Connection& connection) override;
   void on_malformed(Connection& connection, std::string_view head, int status, const char* reason) override;
   void on_handshake(Connection& connection, std::string_view octets, ControlRecords::Place place,

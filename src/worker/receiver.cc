@@ -236,12 +236,12 @@ std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::
       done(begin);
       continue;
     }
-    const sip::Framer::Result frame = connection.framer.next(rest);
+    const sip::Framer::Result frame = connection.framer.next(rest, &index_);
     if (frame.outcome == sip::Framer::Outcome::kNeedMore) return std::nullopt;
     const auto end = begin + static_cast<std::uint32_t>(frame.length);
     FanOut::Way way;
     if (frame.outcome == sip::Framer::Outcome::kMessage) {
-      way = fan_out_.way_of(connection, rest.substr(0, frame.length));
+      way = fan_out_.way_of(connection, rest.substr(0, frame.length), index_);
       if (way.kind == FanOut::Way::Kind::kNoRoom) {
         fan_out_.hold(connection);
         stop(connection);
@@ -256,7 +256,7 @@ std::optional<StreamFault> Receiver::take_messages(Connection& connection, std::
         if (way.kind == FanOut::Way::Kind::kGive) {
           fan_out_.give(way, connection, rest.substr(0, frame.length));
         } else {
-          events_.on_message(connection, rest.substr(0, frame.length));
+          events_.on_message(connection, rest.substr(0, frame.length), index_);
         }
         break;
       case sip::Framer::Outcome::kPing:

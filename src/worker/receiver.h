@@ -26,8 +26,8 @@ namespace ktrunk::worker {
 class StreamEvents {
  public:
   virtual ~StreamEvents() = default;
-  // One whole message; the view lives during the call.
-  virtual void on_message(Connection& connection, std::string_view message) = 0;
+  // One whole message, and what the framer has found in it, complete or not. Both live during the call.
+  virtual void on_message(Connection& connection, std::string_view message, const sip::HeaderIndex& index) = 0;
   // A double CRLF (RFC 5626 3.5.1): to be answered with one.
   virtual void on_ping(Connection& connection) = 0;
   // The stream cannot be framed any more. head: the octets of the message so far, as far as they can be used for an
@@ -104,6 +104,7 @@ class Receiver {
   FanOut& fan_out_;
   StreamEvents& events_;
   BufferRing* buffers_ = nullptr;  // the ring's
+  sip::HeaderIndex index_;         // of the message that is being framed
   msghdr shape_{};                 // what every receive asks for: no address, room for one record type
 };
 

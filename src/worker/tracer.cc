@@ -53,11 +53,6 @@ Tracer::Export::Export(const config::Hep& hep, Fd socket)
 Tracer::Tracer(const config::Config& config, const ipc::SharedRegion& region, WorkerIndex self, Fd collector)
     : config_(config), region_(region), self_(self), stats_(region.worker(self)) {
   for (const config::Listener& listener : config.listeners) own_.push_back(address_of(listener));
-  for (std::size_t i = 0; i < config.trunks.size(); ++i) {
-    const auto& targets = config.trunks[i].targets;
-    if (!targets.empty() && targets.front().transport == config::Transport::kUdp)
-      datagram_ones_.push_back({static_cast<std::uint16_t>(i)});
-  }
   if (collector.valid()) export_ = std::make_unique<Export>(config.hep, std::move(collector));
   look_who_watches();
 }
@@ -85,7 +80,7 @@ void Tracer::sent(const sip::Flow& to, std::string_view octets) {
 }
 
 void Tracer::tell(const sip::Flow& flow, std::string_view call_id, std::string_view octets, Direction direction) {
-  const TrunkId trunk = trunk_of(flow);
+  const TrunkId trunk = flow.trunk;
   const config::Share share = trunk.valid() ? config_.trunks[trunk.value].hep_sample : config_.hep.sample;
   const bool exported = export_ != nullptr && is_sampled(share, call_id);
   const auto watches = [&](const auto& watch) { return watch != nullptr && watch->trunk == trunk; };
@@ -133,19 +128,6 @@ void Tracer::tell_watch(Watch& watch, const ipc::TraceHead& head, std::string_vi
   told.dropped = watch.batch.dropped();
   std::memcpy(room.data(), &told, sizeof told);
   std::memcpy(room.data() + sizeof told, octets.data(), octets.size());
-}
-
-// A datagram's sender is told by its address alone.
-TrunkId Tracer::trunk_of(const sip::Flow& flow) const {
-  if (flow.trunk.valid() || flow.transport != config::Transport::kUdp) return flow.trunk;
-  for (const TrunkId trunk : datagram_ones_) {
-    const ipc::TrunkEntry& entry = region_.trunk(trunk);
-    for (unsigned target = 0; target < config_.trunks[trunk.value].targets.size() && target < ipc::kMaxTargets;
-         ++target) {
-      if (const Address address = entry.udp_address(target); !address.empty() && address == flow.remote) return trunk;
-    }
-  }
-  return {};
 }
 
 Address Tracer::local_of(const sip::Flow& flow) const {

@@ -71,7 +71,6 @@ class Tracer {
   void tell(const sip::Flow& flow, std::string_view call_id, std::string_view octets, Direction direction);
   void tell_collector(const ipc::TraceHead& head, std::string_view octets);
   void tell_watch(Watch& watch, const ipc::TraceHead& head, std::string_view octets);
-  [[nodiscard]] TrunkId trunk_of(const sip::Flow& flow) const;
   [[nodiscard]] Address local_of(const sip::Flow& flow) const;
   void look_who_watches();
 
@@ -79,8 +78,7 @@ class Tracer {
   const ipc::SharedRegion& region_;
   WorkerIndex self_;
   ipc::WorkerStats& stats_;
-  std::vector<Address> own_;            // by listener: where its datagrams come to and from
-  std::vector<TrunkId> datagram_ones_;  // trunks with UDP targets
+  std::vector<Address> own_;  // by listener: where its datagrams come to and from
   std::unique_ptr<Export> export_;
   std::array<std::unique_ptr<Watch>, ipc::kMaxTraces> watches_;
   bool active_ = false;

@@ -44,7 +44,7 @@ void TrunkWatch::tick(Clock::time_point now, const Fault& fault) {
 void TrunkWatch::look_at_connections(TrunkId id, Clock::time_point now, const Fault& fault) {
   const config::Trunk& trunk = config_.trunks[id.value];
   const ipc::TrunkEntry& entry = region_.trunk(id);
-  for (unsigned place = 0; place < ipc::kMaxTrunkConnections; ++place) {
+  for (unsigned place = 0; place < entry.places.load(std::memory_order_acquire); ++place) {
     const ConnectionId connection_id = entry.connection(place);
     if (!connection_id.valid() || connection_id.slot.value >= connections_.size()) continue;
     Connection* connection = connections_[connection_id.slot.value].get();
@@ -62,8 +62,7 @@ void TrunkWatch::look_at_connections(TrunkId id, Clock::time_point now, const Fa
     keep_alive(trunk, *connection, watched, fault);
     if (trunk.options_interval.count() == 0 || connection->faulted) continue;
     const Judged judged = judge(trunk, connection->info().peer.text(), watched, connection->slot->health);
-    if (judged == Judged::kNowDown && trunk.targets.size() > 1 &&
-        connection->info().role == ipc::ConnectionInfo::Role::kConnected) {
+    if (judged == Judged::kNowDown && connection->info().others == ipc::ConnectionInfo::Others::kSome) {
       fault(*connection, ipc::FaultReason::kUnresponsive);
       continue;
     }
@@ -98,7 +97,7 @@ void TrunkWatch::look_at_targets(TrunkId id, Clock::time_point now) {
   const DatagramSocket* socket = datagrams_.socket(trunk.listener);
   if (socket == nullptr) return;
   ipc::TrunkEntry& entry = region_.trunk(id);
-  for (std::uint16_t target = 0; target < trunk.targets.size() && target < ipc::kMaxTargets; ++target) {
+  for (std::uint16_t target = 0; target < ipc::kMaxTargets; ++target) {
     const Address address = entry.udp_address(target);
     if (address.empty()) continue;
     auto [found, is_new] = targets_watched_.try_emplace({id.value, target});
