@@ -5,6 +5,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <ranges>
 #include <string_view>
 
@@ -32,16 +33,31 @@ Result<std::uint64_t> cpu_nanoseconds(pid_t pid) {
   return sum;
 }
 
-Result<std::uint64_t> pss_kib(pid_t pid) {
+namespace {
+
+// The sum of some lines of a process's smaps_rollup, each with its colon.
+Result<std::uint64_t> rolled_up_kib(pid_t pid, std::initializer_list<std::string_view> wanted) {
   const std::string path = pid == 0 ? "/proc/self/smaps_rollup" : fmt::format("/proc/{}/smaps_rollup", pid);
   std::ifstream file(path);
   std::string line;
+  std::uint64_t sum = 0;
+  std::size_t found = 0;
   while (std::getline(file, line)) {
-    if (!line.starts_with("Pss:")) continue;
-    return std::stoull(line.substr(4));
+    for (const std::string_view name : wanted) {
+      if (!line.starts_with(name)) continue;
+      sum += std::stoull(line.substr(name.size()));
+      ++found;
+    }
   }
+  if (found == wanted.size()) return sum;
   return fail("{} cannot be read: be root, or the user that the process runs as", path);
 }
+
+}  // namespace
+
+Result<std::uint64_t> pss_kib(pid_t pid) { return rolled_up_kib(pid, {"Pss:"}); }
+
+Result<std::uint64_t> own_memory_kib(pid_t pid) { return rolled_up_kib(pid, {"Pss_Anon:", "Pss_Shmem:"}); }
 
 Result<std::vector<MeasuredProcess>> parse_pids(const std::string& text) {
   std::vector<MeasuredProcess> processes;

@@ -21,6 +21,8 @@ namespace ktrunk::bench {
 [[nodiscard]] Result<std::uint64_t> cpu_nanoseconds(pid_t pid);
 // Memory of a process, each shared page by its share (PSS), in KiB. Error: not ours to look at.
 [[nodiscard]] Result<std::uint64_t> pss_kib(pid_t pid);
+// The same without the pages of files, of which a process has more when other users of the same library end.
+[[nodiscard]] Result<std::uint64_t> own_memory_kib(pid_t pid);
 
 // The processes whose cost is measured.
 struct MeasuredProcess {

@@ -1,6 +1,7 @@
 #include "bench/common/endpoint.h"
 
 #include <netdb.h>
+#include <CLI/CLI.hpp>
 
 #include <charconv>
 #include <memory>

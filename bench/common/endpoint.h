@@ -1,12 +1,12 @@
 // Endpoint: where a measurement connects to or listens, "tls:HOST:PORT", and the TLS settings of its own side.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
 #include "base/address.h"
 #include "base/result.h"
+#include "bench/common/cli.h"
 #include "config/config.h"
 #include "handshake/tls_context.h"
 

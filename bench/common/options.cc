@@ -1,5 +1,7 @@
 #include "bench/common/options.h"
 
+#include <CLI/CLI.hpp>
+
 #include "config/config.h"
 
 namespace ktrunk::bench {

@@ -1,12 +1,12 @@
 // Options that several subcommands have: durations; the processes whose CPU time is measured.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "bench/common/cli.h"
 #include "bench/common/cpu_time.h"
 
 namespace ktrunk::bench {

@@ -1,6 +1,7 @@
 #include "bench/floor/command.h"
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdlib>
 #include <memory>
@@ -20,19 +21,37 @@ struct Arguments {
   std::string json;
 };
 
-Json floor_json(const FloorOptions& options, const FloorResult& result) {
-  Json document = report_head("floor");
-  document["forwarding"] = {
-      {"how", result.how}, {"plain_tcp", result.plain_tcp}, {"ns_per_message", result.forwarding_ns_per_message}};
+// For the report: the load had both ends.
+LoadOptions both_ends(const FloorOptions& options) {
   LoadOptions shown = options.load;
   shown.connect.emplace();
   shown.answer.emplace();
-  document["forwarding"].update(load_json(shown, result.forwarding));
-  document["handshakes"] = {{"certificate", options.certificate.empty() ? options.key_type : options.certificate},
-                            {"mutual", options.mutual},
-                            {"full", handshakes_json(result.full.options, result.full.result)},
-                            {"resumed", handshakes_json(result.resumed.options, result.resumed.result)}};
+  return shown;
+}
+
+Json floor_json(const FloorOptions& options, const FloorResult& result) {
+  Json document = report_head("floor");
+  if (result.forwarding) {
+    document["forwarding"] = {{"how", result.how}, {"plain_tcp", result.plain_tcp}};
+    document["forwarding"].update(load_json(both_ends(options), *result.forwarding));
+  }
+  if (result.full && result.resumed) {
+    document["handshakes"] = {{"certificate", options.certificate.empty() ? options.key_type : options.certificate},
+                              {"mutual", options.mutual},
+                              {"full", handshakes_json(result.full->options, result.full->result)},
+                              {"resumed", handshakes_json(result.resumed->options, result.resumed->result)}};
+  }
   return document;
+}
+
+std::string floor_text(const FloorOptions& options, const FloorResult& result) {
+  std::string text;
+  if (result.forwarding)
+    text += fmt::format("Forwarding: {}\n{}\n", result.how, load_text(both_ends(options), *result.forwarding));
+  if (result.full && result.resumed)
+    text += fmt::format("Full handshakes with OpenSSL alone\n{}\nResumed\n{}", handshakes_text(result.full->result),
+                        handshakes_text(result.resumed->result));
+  return text;
 }
 
 int run(const Arguments& given) {
@@ -43,9 +62,10 @@ int run(const Arguments& given) {
         std::tuple{"--handshake-duration", &given.handshake_duration, &options.handshakes.duration}}) {
     const auto duration = duration_of(name, *text);
     if (!duration) return complain(duration.error());
-    if (duration->count() == 0 && value != &options.load.warm_up) return complain(Error{fmt::format("{} 0s", name)});
     *value = *duration;
   }
+  if (options.load.duration.count() == 0 && options.handshakes.duration.count() == 0)
+    return complain(Error{"--duration 0s, --handshake-duration 0s: nothing is left to be measured"});
   if (options.certificate.empty() != options.key.empty()) return complain(Error{"--cert and --key go together"});
   if (!options.certificate.empty() && (options.load.tls.ca.empty() || options.load.tls.verify_name.empty()))
     return complain(Error{"--cert: give --ca and --verify-name too, by which the certificate is verified"});
@@ -53,19 +73,11 @@ int run(const Arguments& given) {
   options.handshakes.quiet = options.load.quiet;
   const auto result = run_floor(options);
   if (!result) return complain(result.error());
-  if (given.json != "-") {
-    fmt::print("Forwarding: {}\n{}\n", result->how, [&] {
-      LoadOptions shown = options.load;
-      shown.connect.emplace();
-      shown.answer.emplace();
-      return load_text(shown, result->forwarding);
-    }());
-    fmt::print("Full handshakes with OpenSSL alone\n{}\nResumed\n{}", handshakes_text(result->full.result),
-               handshakes_text(result->resumed.result));
-  }
+  if (given.json != "-") fmt::print("{}", floor_text(options, *result));
   if (const auto written = write_json(given.json, floor_json(options, *result)); !written)
     return complain(written.error());
-  return result->forwarding.caller.answered == 0 ? complain(Error{"no message came through"}) : EXIT_SUCCESS;
+  const bool came_through = !result->forwarding || result->forwarding->caller.answered != 0;
+  return came_through ? EXIT_SUCCESS : complain(Error{"no message came through"});
 }
 
 }  // namespace
@@ -88,9 +100,14 @@ void add_floor_command(CLI::App& app, int& status) {
   command->add_option("--concurrency", load.caller.concurrency, "requests in progress, altogether")
       ->default_val(64)
       ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--duration", given->duration, "measured time of the forwarding")->capture_default_str();
+  command->add_option("--rate", load.caller.rate, "requests begun a second, altogether, instead of --concurrency")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--duration", given->duration, "measured time of the forwarding; 0s: none")
+      ->capture_default_str();
   command->add_option("--warmup", given->warm_up, "time before that")->capture_default_str();
-  command->add_option("--handshake-duration", given->handshake_duration, "measured time of each kind of handshake")
+  command
+      ->add_option("--handshake-duration", given->handshake_duration,
+                   "measured time of each kind of handshake; 0s: none")
       ->capture_default_str();
   load.tls.add_common(*command);
   command->add_option("--cert", given->options.certificate, "certificate, PEM; default: one made for the run");

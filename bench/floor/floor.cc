@@ -33,6 +33,17 @@ Result<Place> place(config::Transport transport) {
 }
 
 Status forward(const FloorOptions& options, FloorResult& result) {
+  const TlsSettings& tls = options.load.tls;
+  const ktls::Support support = ktls::probe_support();
+  result.plain_tcp = tls.record_layer == "auto" && !support.ulp;
+  if (result.plain_tcp) {
+    result.how = fmt::format(
+        "plain TCP, NOTHING ENCRYPTED, as this kernel has no TLS ({}); --record-layer user measures OpenSSL's records",
+        support.reason);
+    fmt::print(stderr, "forwarding: {}\n", result.how);
+  } else {
+    result.how = tls.record_layer == "user" ? "TLS records by OpenSSL in the forwarder" : "TLS records by the kernel";
+  }
   const auto transport = result.plain_tcp ? config::Transport::kTcp : config::Transport::kTls;
   auto forwarder_at = place(transport);
   if (!forwarder_at) return std::unexpected(forwarder_at.error());
@@ -53,9 +64,6 @@ Status forward(const FloorOptions& options, FloorResult& result) {
   auto ran = run_load(load, std::move(callee_at->socket));
   if (!ran) return std::unexpected(ran.error());
   result.forwarding = std::move(*ran);
-  if (const std::uint64_t messages = result.forwarding.messages_received(); messages != 0)
-    result.forwarding_ns_per_message =
-        static_cast<double>(result.forwarding.cpu.total_ns()) / static_cast<double>(messages);
   return {};
 }
 
@@ -104,17 +112,10 @@ Result<FloorResult> run_floor(FloorOptions options) {
   tls.answer_certificate = options.certificate;
   tls.answer_key = options.key;
 
-  const ktls::Support support = ktls::probe_support();
-  result.plain_tcp = tls.record_layer == "auto" && !support.ulp;
-  if (result.plain_tcp) {
-    result.how = fmt::format(
-        "plain TCP, NOTHING ENCRYPTED, as this kernel has no TLS ({}); --record-layer user measures OpenSSL's records",
-        support.reason);
-    fmt::print(stderr, "forwarding: {}\n", result.how);
-  } else {
-    result.how = tls.record_layer == "user" ? "TLS records by OpenSSL in the forwarder" : "TLS records by the kernel";
+  if (options.load.duration.count() != 0) {
+    if (auto status = forward(options, result); !status) return std::unexpected(status.error());
   }
-  if (auto status = forward(options, result); !status) return std::unexpected(status.error());
+  if (options.handshakes.duration.count() == 0) return result;
   if (!options.load.quiet) fmt::print(stderr, "handshakes, full\n");
   auto full = shake(options, Resume::kNo);
   if (!full) return std::unexpected(full.error());

@@ -1,6 +1,7 @@
 #include "bench/handshakes/command.h"
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdlib>
 #include <memory>

@@ -14,15 +14,22 @@
 
 namespace ktrunk::bench {
 
+Json stream_kind_json(const StreamKind& kind) {
+  const char* records = kind.records == StreamKind::Records::kNone     ? "none"
+                        : kind.records == StreamKind::Records::kKernel ? "kernel"
+                                                                       : "user";
+  return {{"records", records}, {"version", kind.version}, {"cipher", kind.cipher}};
+}
+
 BlockPool& Stream::pool() {
   static BlockPool blocks;
   return blocks;
 }
 
-void Stream::start(StreamUser& user, std::size_t number) {
+void Stream::start(StreamUser& user, std::size_t number, Receiving receiving) {
   user_ = &user;
   number_ = number;
-  receive();
+  if (receiving == Receiving::kAlways) receive();
 }
 
 char* Stream::reserve(std::size_t bytes) {

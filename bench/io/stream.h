@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "base/address.h"
 #include "base/fd.h"
+#include "bench/common/report.h"
 #include "bench/io/block.h"
 #include "bench/io/reactor.h"
 #include "handshake/tls_session.h"
@@ -38,10 +40,14 @@ struct StreamKind {
   std::string cipher;
 };
 
+[[nodiscard]] Json stream_kind_json(const StreamKind& kind);
+
 class Stream : public Source {
  public:
-  // user: outlives the stream. number: the user's own, to find what belongs to the stream.
-  void start(StreamUser& user, std::size_t number);
+  // user: outlives the stream. number: the user's own, to find what belongs to the stream. kNever: what comes stays in
+  // the kernel, and that the peer has ended the stream shows when something is sent.
+  enum class Receiving : std::uint8_t { kAlways, kNever };
+  void start(StreamUser& user, std::size_t number, Receiving receiving = Receiving::kAlways);
 
   // Where to write the next message of at most `bytes` octets, at most a record's; then commit what has been written.
   // Nothing may come between the two. Null when the queue is full.
@@ -95,32 +101,46 @@ class Splitter {
   [[nodiscard]] bool feed(std::string_view octets, OnMessage&& on_message);
 
  private:
+  // Takes messages from the front of `octets` as long as they are whole.
+  template <typename OnMessage>
+  [[nodiscard]] bool take(std::string_view& octets, OnMessage& on_message);
+
   static constexpr std::size_t kMaxMessageBytes = 65535;
+  static constexpr std::size_t kPiece = 512;  // of what follows a message's beginning, copied behind it
   sip::Framer framer_{kMaxMessageBytes};
-  std::vector<char> partial_;
+  std::string partial_;
 };
 
 template <typename OnMessage>
-bool Splitter::feed(std::string_view octets, OnMessage&& on_message) {
-  const bool joined = !partial_.empty();
-  if (joined) {
-    partial_.insert(partial_.end(), octets.begin(), octets.end());
-    octets = {partial_.data(), partial_.size()};
-  }
-  std::size_t consumed = 0;
-  for (;;) {
-    const std::string_view rest = octets.substr(consumed);
-    const sip::Framer::Result frame = framer_.next(rest);
+bool Splitter::take(std::string_view& octets, OnMessage& on_message) {
+  while (!octets.empty()) {
+    const sip::Framer::Result frame = framer_.next(octets);
     if (frame.outcome == sip::Framer::Outcome::kMalformed) return false;
     if (frame.outcome == sip::Framer::Outcome::kNeedMore) break;
-    if (frame.outcome == sip::Framer::Outcome::kMessage) on_message(rest.substr(0, frame.length));
-    consumed += frame.length;
+    if (frame.outcome == sip::Framer::Outcome::kMessage) on_message(octets.substr(0, frame.length));
+    octets.remove_prefix(frame.length);
   }
-  if (joined) {
-    partial_.erase(partial_.begin(), partial_.begin() + static_cast<std::ptrdiff_t>(consumed));
-  } else if (consumed < octets.size()) {
-    partial_.assign(octets.begin() + static_cast<std::ptrdiff_t>(consumed), octets.end());
+  return true;
+}
+
+template <typename OnMessage>
+bool Splitter::feed(std::string_view octets, OnMessage&& on_message) {
+  // A message that was cut is put together; what is behind it is taken where it lies.
+  while (!partial_.empty() && !octets.empty()) {
+    const std::string_view piece = octets.substr(0, kPiece);
+    partial_ += piece;
+    std::string_view rest = partial_;
+    if (!take(rest, on_message)) return false;
+    if (rest.size() == partial_.size() || rest.size() > piece.size()) {
+      octets.remove_prefix(piece.size());
+      partial_.erase(0, partial_.size() - rest.size());
+    } else {
+      octets.remove_prefix(piece.size() - rest.size());
+      partial_.clear();
+    }
   }
+  if (!take(octets, on_message)) return false;
+  partial_ += octets;
   return true;
 }
 

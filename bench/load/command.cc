@@ -1,6 +1,7 @@
 #include "bench/load/command.h"
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -61,6 +62,8 @@ Result<LoadOptions> options_of(const Arguments& given) {
     options.caller.concurrency =
         std::clamp<std::size_t>(static_cast<std::size_t>(options.caller.rate * 10), 1024, kOpenLoopTransactions);
   if (options.caller.concurrency == 0) options.caller.concurrency = 64;
+  if (options.stalled != 0 && (!caller || options.caller.rate <= 0))
+    return fail("--stalled compares latencies at a rate: give --connect and --rate");
   for (const auto& [name, text, value] : {std::tuple{"--timeout", &given.timeout, &options.caller.timeout},
                                           std::tuple{"--set-up", &given.set_up, &options.set_up},
                                           std::tuple{"--warmup", &given.warm_up, &options.warm_up},
@@ -75,9 +78,30 @@ Result<LoadOptions> options_of(const Arguments& given) {
   return options;
 }
 
+// Two runs, without stalled peers and with them.
+int run_comparison(const Arguments& given, const LoadOptions& options) {
+  const auto both = compare_stall(options);
+  if (!both) return complain(both.error());
+  LoadOptions alone = options;
+  alone.stalled = 0;
+  const double ratio = both->p99_ratio();
+  if (given.json != "-") {
+    fmt::print("Without stalled peers\n{}\nWith stalled peers\n{}\n", load_text(alone, both->without),
+               load_text(options, both->with));
+    fmt::print("{:<18} {:.2f} times that without them\n", "p99 with them", ratio);
+  }
+  Json document = report_head("load");
+  document.update(load_json(alone, both->without));
+  document["with_stalled"] = load_json(options, both->with);
+  document["p99_ratio"] = ratio;
+  if (const auto written = write_json(given.json, document); !written) return complain(written.error());
+  return ratio > 0 ? EXIT_SUCCESS : complain(Error{"no request was answered in one of the runs"});
+}
+
 int run(const Arguments& given) {
   const auto options = options_of(given);
   if (!options) return complain(options.error());
+  if (options->stalled != 0) return run_comparison(given, *options);
   const auto result = run_load(*options);
   if (!result) return complain(result.error());
   if (given.json != "-") fmt::print("{}", load_text(*options, *result));
@@ -133,6 +157,13 @@ void add_load_command(CLI::App& app, int& status) {
   command->add_option("--warmup", given->warm_up, "time before that, not measured")->capture_default_str();
   command->add_option("--timeout", given->timeout, "for a final response")->capture_default_str();
   command->add_option("--set-up", given->set_up, "time for the connections to come up")->capture_default_str();
+  command
+      ->add_option("--stalled", options.stalled,
+                   "measure twice: as it is, and with so many more connections that send and read nothing")
+      ->check(CLI::Range(1, 1000));
+  command->add_option("--stalled-rate", options.stalled_rate, "requests a second of each of these")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_flag("--on-demand", options.on_demand,
                     "the proxy connects to the answering side by need only: begin without that connection");
   options.tls.add_common(*command);

@@ -1,7 +1,7 @@
 // `ktrunk-bench load`: its command line.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "bench/common/cli.h"
 
 namespace ktrunk::bench {
 

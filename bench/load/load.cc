@@ -4,44 +4,19 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <memory>
+#include <thread>
 #include <utility>
 
+#include "bench/common/interrupts.h"
 #include "bench/io/opening.h"
 
 namespace ktrunk::bench {
 namespace {
 
-std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-// For the time of a run, SIGINT and SIGTERM only ask for its end.
-class Interrupts {
- public:
-  Interrupts() {
-    interrupted = false;
-    struct sigaction action{};
-    action.sa_handler = [](int) { interrupted = true; };
-    ::sigaction(SIGINT, &action, &old_int_);
-    ::sigaction(SIGTERM, &action, &old_term_);
-    std::signal(SIGPIPE, SIG_IGN);
-  }
-  ~Interrupts() {
-    ::sigaction(SIGINT, &old_int_, nullptr);
-    ::sigaction(SIGTERM, &old_term_, nullptr);
-  }
-  Interrupts(const Interrupts&) = delete;
-  Interrupts& operator=(const Interrupts&) = delete;
-
- private:
-  struct sigaction old_int_{};
-  struct sigaction old_term_{};
-};
-
 constexpr auto kLook = std::chrono::milliseconds(200);  // at interrupts, at least so often
+constexpr auto kAgain = std::chrono::seconds(1);        // after a connection of a stalled peer came to nothing
 
 CallerCounts difference(const CallerCounts& now, const CallerCounts& then) {
   return {.begun = now.begun - then.begun,
@@ -73,6 +48,7 @@ class Run {
     if (auto status = set_up(); !status) return std::unexpected(status.error());
     result_.connections = caller_ ? caller_->connections() : callee_->connections();
     if (caller_) caller_->begin(Clock::now());
+    open_stalled(Clock::now());
     if (auto status = pass(options_.warm_up, "warming up"); !status) return std::unexpected(status.error());
     if (auto status = measure(); !status) return std::unexpected(status.error());
     if (auto status = drain(); !status) return std::unexpected(status.error());
@@ -103,6 +79,11 @@ class Run {
       };
       if (!answer_socket_.valid()) {
         auto socket = listening_socket(options_.answer->address);
+        // The kernel lets go of a run's sockets some time after its ring has gone.
+        for (int more = 50; !socket && more > 0; --more) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(100));
+          socket = listening_socket(options_.answer->address);
+        }
         if (!socket) return std::unexpected(socket.error());
         answer_socket_ = std::move(*socket);
       }
@@ -113,13 +94,17 @@ class Run {
       const bool tls = options_.connect->transport == config::Transport::kTls;
       caller.shape.transport = tls ? "TLS" : "TCP";
       caller.shape.run = fmt::format("{:x}-{:x}", ::getpid(), Clock::now().time_since_epoch().count());
-      caller_ = std::make_unique<Caller>(*reactor_, std::move(caller));
+      caller_ = std::make_unique<Caller>(*reactor_, caller);
       if (tls) {
         auto context = options_.tls.connecting();
         if (!context) return std::unexpected(context.error());
         connecting_ = std::move(*context);
       }
       result_.connections_wanted = options_.connections;
+      if (options_.stalled != 0) {
+        caller.shape.run += "-stalled";
+        stalled_ = std::make_unique<StalledPeers>(*reactor_, caller.shape, caller.method, options_.stalled_rate);
+      }
     }
     return {};
   }
@@ -151,7 +136,7 @@ class Run {
       const bool callers_up = done == wanted;
       if (callers_up && caller_ && caller_->connections() == 0) return no_connection();
       if (callers_up && (!callee_ || callee_->connections() > 0 || (caller_ && options_.on_demand))) return {};
-      if (interrupted) return fail("interrupted before the connections were up");
+      if (Interrupts::asked()) return fail("interrupted before the connections were up");
       if (!forever && now - begin > options_.set_up) return no_connection();
       if (now - said > std::chrono::seconds(1) && !options_.quiet) {
         said = now;
@@ -159,6 +144,21 @@ class Run {
                    wanted, callee_ ? std::to_string(callee_->connections()) : "none");
       }
       if (auto status = reactor_->turn(now + std::chrono::milliseconds(10)); !status) return status;
+    }
+  }
+
+  // So many that read nothing; another one for each that the proxy has ended.
+  void open_stalled(Clock::time_point now) {
+    if (!stalled_) return;
+    while (now >= open_stalled_from_ && stalled_->connections() + stalled_opening_ < options_.stalled) {
+      ++stalled_opening_;
+      opener_->connect(*options_.connect, connecting_ ? &*connecting_ : nullptr,
+                       [this](Result<std::unique_ptr<Stream>> stream) {
+                         --stalled_opening_;
+                         if (stream) return stalled_->add(std::move(*stream), Clock::now());
+                         note_failure(stream.error());
+                         open_stalled_from_ = Clock::now() + kAgain;
+                       });
     }
   }
 
@@ -180,8 +180,11 @@ class Run {
     const Clock::time_point now = Clock::now();
     Clock::time_point until = std::min(end, now + kLook);
     if (caller_) until = std::min(until, caller_->next_due(now));
+    if (stalled_) until = std::min(until, stalled_->next_due());
     if (auto status = reactor_->turn(until); !status) return status;
     if (caller_) caller_->proceed(Clock::now());
+    if (stalled_) stalled_->proceed(Clock::now());
+    open_stalled(Clock::now());
     return {};
   }
 
@@ -195,7 +198,7 @@ class Run {
     Clock::time_point next_line = begin + std::chrono::seconds(1);
     CallerCounts before = caller_ ? caller_->counts() : CallerCounts{};
     CalleeCounts answered = callee_ ? callee_->counts() : CalleeCounts{};
-    for (Clock::time_point now = begin; now < end && !interrupted; now = Clock::now()) {
+    for (Clock::time_point now = begin; now < end && !Interrupts::asked(); now = Clock::now()) {
       if (all_gone() && caller_) return {};
       if (now >= next_line) {
         const double seconds = std::chrono::duration<double>(now - next_line + std::chrono::seconds(1)).count();
@@ -243,7 +246,7 @@ class Run {
     const auto own_after = cpu_nanoseconds(0);
     if (own_before && own_after) result_.own_cpu_ns = *own_after - *own_before;
     if (auto status = result_.cpu.stop(); !status) return status;
-    result_.interrupted = interrupted;
+    result_.interrupted = Interrupts::asked();
     if (caller_) {
       base_ = before;
       result_.caller = difference(caller_->counts(), before);
@@ -278,6 +281,7 @@ class Run {
       caller_->finish();
     }
     if (callee_) callee_->finish();
+    if (stalled_) result_.stalled = stalled_->counts();
     reactor_.reset();
   }
 
@@ -293,6 +297,9 @@ class Run {
   CallerCounts base_;
   std::unique_ptr<Caller> caller_;
   std::unique_ptr<Callee> callee_;
+  std::unique_ptr<StalledPeers> stalled_;
+  std::size_t stalled_opening_ = 0;
+  Clock::time_point open_stalled_from_{};
   std::unique_ptr<Opener> opener_;
   std::unique_ptr<Reactor> reactor_;  // goes first: the others' operations are in it
 };
@@ -301,6 +308,22 @@ class Run {
 
 Result<LoadResult> run_load(const LoadOptions& options, Fd answer_socket) {
   return Run(options, std::move(answer_socket)).run();
+}
+
+double StallComparison::p99_ratio() const {
+  const auto before = static_cast<double>(without.latency.percentile(99));
+  return before > 0 ? static_cast<double>(with.latency.percentile(99)) / before : 0;
+}
+
+Result<StallComparison> compare_stall(const LoadOptions& options) {
+  LoadOptions alone = options;
+  alone.stalled = 0;
+  auto without = run_load(alone);
+  if (!without) return std::unexpected(without.error());
+  if (without->interrupted) return fail("interrupted before the run with stalled peers");
+  auto with = run_load(options);
+  if (!with) return std::unexpected(with.error());
+  return StallComparison{std::move(*without), std::move(*with)};
 }
 
 }  // namespace ktrunk::bench

@@ -15,6 +15,7 @@
 #include "bench/common/report.h"
 #include "bench/load/callee.h"
 #include "bench/load/caller.h"
+#include "bench/load/stalled_peers.h"
 
 namespace ktrunk::bench {
 
@@ -31,6 +32,8 @@ struct LoadOptions {
   std::chrono::milliseconds duration{10'000};  // 0: until interrupted
   bool quiet = false;                          // no progress on standard error
   std::vector<MeasuredProcess> measured;       // whose CPU time is counted
+  std::size_t stalled = 0;                     // further connections to `connect`, which read nothing
+  double stalled_rate = 100;                   // requests a second that each of them sends
 };
 
 struct LoadResult {
@@ -42,6 +45,7 @@ struct LoadResult {
   // In the measured time; what fails, late ones included, counts to the end.
   CallerCounts caller;
   CalleeCounts callee;
+  StalledCounts stalled;  // warm-up included
   Histogram latency;
   Histogram bye_latency;
   std::string troubles;
@@ -59,6 +63,16 @@ struct LoadResult {
 // run early; the result is that of the time until then.
 // answer_socket: listens at options.answer already; or none.
 [[nodiscard]] Result<LoadResult> run_load(const LoadOptions& options, Fd answer_socket = {});
+
+// What peers that read nothing cost the others: two runs alike but for these.
+struct StallComparison {
+  LoadResult without;
+  LoadResult with;
+  // Of latencies; 0: nothing was answered in one of the two.
+  [[nodiscard]] double p99_ratio() const;
+};
+// options.stalled: at least 1. Errors: as run_load(), or interrupted before both were measured.
+[[nodiscard]] Result<StallComparison> compare_stall(const LoadOptions& options);
 
 [[nodiscard]] Json load_json(const LoadOptions& options, const LoadResult& result);
 [[nodiscard]] std::string load_text(const LoadOptions& options, const LoadResult& result);

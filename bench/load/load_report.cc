@@ -18,18 +18,6 @@ std::string rate_text(std::uint64_t count, const LoadResult& result) {
   return fmt::format("{} ({}/s)", count_text(count), count_text(static_cast<std::uint64_t>(per_second(count, result))));
 }
 
-std::string_view records_name(StreamKind::Records records) {
-  switch (records) {
-    case StreamKind::Records::kNone:
-      return "none";
-    case StreamKind::Records::kKernel:
-      return "kernel";
-    case StreamKind::Records::kUser:
-      return "user";
-  }
-  return "";
-}
-
 }  // namespace
 
 Json load_json(const LoadOptions& options, const LoadResult& result) {
@@ -56,10 +44,7 @@ Json load_json(const LoadOptions& options, const LoadResult& result) {
                              {"ended", result.caller.connections_ended},
                              {"answering", result.callee.connections},
                              {"first_failure", result.connection_failure}};
-  if (result.stream_kind)
-    document["tls"] = {{"records", records_name(result.stream_kind->records)},
-                       {"version", result.stream_kind->version},
-                       {"cipher", result.stream_kind->cipher}};
+  if (result.stream_kind) document["tls"] = stream_kind_json(*result.stream_kind);
   if (options.connect) {
     const CallerCounts& counts = result.caller;
     document["caller"] = {{"begun", counts.begun},
@@ -80,6 +65,12 @@ Json load_json(const LoadOptions& options, const LoadResult& result) {
                           {"responses", result.callee.responses},
                           {"dropped", result.callee.dropped},
                           {"unexpected", result.callee.unexpected}};
+  if (options.stalled != 0)
+    document["stalled"] = {{"peers", options.stalled},
+                           {"rate", options.stalled_rate},
+                           {"requests", result.stalled.requests},
+                           {"ended", result.stalled.ended},
+                           {"first_end", result.stalled.first_end}};
   document["messages_received"] = result.messages_received();
   document["messages_per_s"] = per_second(result.messages_received(), result);
   document["own_cpu_ns"] = result.own_cpu_ns;
@@ -117,6 +108,10 @@ std::string load_text(const LoadOptions& options, const LoadResult& result) {
   if (options.answer)
     row("Answering side", fmt::format("{} requests, {} responses, {} dropped", count_text(result.callee.requests),
                                       count_text(result.callee.responses), count_text(result.callee.dropped)));
+  if (options.stalled != 0)
+    row("Stalled peers", fmt::format("{}, {} requests; {} ended{}", options.stalled,
+                                     count_text(result.stalled.requests), count_text(result.stalled.ended),
+                                     result.stalled.first_end.empty() ? "" : " (" + result.stalled.first_end + ")"));
   row("Messages received", rate_text(result.messages_received(), result));
   row("Own CPU", fmt::format("{}, {} a message", duration_text(static_cast<double>(result.own_cpu_ns)),
                              duration_text(per_message(result.own_cpu_ns, result))));

@@ -47,7 +47,7 @@ class Bench : public testing::Test {
   }
 
   // ktrunkd between the trunks "carrier" and "pbx", which the load generator plays.
-  void start_daemon() {
+  void start_daemon(const std::string& limits = "") {
     const CertificateAuthority ca(folder_.path(), "ca");
     const CertificateFiles edge = ca.issue({.name = "edge", .dns = {"edge.test"}});
     const CertificateFiles carrier = ca.issue({.name = "carrier", .dns = {"carrier.test"}});
@@ -56,10 +56,11 @@ class Bench : public testing::Test {
     do {
       pbx_ = free_address();
     } while (pbx_ == edge_);
-    auto daemon =
-        Daemon::launch({.config = fmt::format(R"(
+    auto daemon = Daemon::launch(
+        {.config = fmt::format(R"(
 [limits]
 handshake_rate = 100000
+{5}
 
 [[listen]]
 transport = "tls"
@@ -85,7 +86,7 @@ key = "{2}"
 from_trunk = "carrier"
 to = "pbx"
 )",
-                                              edge_.text(), edge.certificate, edge.key, ca.file(), pbx_.text())});
+                               edge_.text(), edge.certificate, edge.key, ca.file(), pbx_.text(), limits)});
     ASSERT_TRUE(daemon) << daemon.error().what;
     daemon_ = std::move(*daemon);
     ASSERT_TRUE(daemon_->wait_status([](const Json& now) { return now["state"] == "running"; }));
@@ -102,8 +103,8 @@ to = "pbx"
   }
 
   // The load command with both ends.
-  Ran load(const std::vector<std::string>& more) {
-    std::vector<std::string> arguments = {"load", "--duration", "500ms", "--warmup", "100ms", "--set-up", "90s"};
+  Ran load(const std::vector<std::string>& more, const std::string& duration = "500ms") {
+    std::vector<std::string> arguments = {"load", "--duration", duration, "--warmup", "100ms", "--set-up", "90s"};
     arguments.insert(arguments.end(), connect_.begin(), connect_.end());
     arguments.insert(arguments.end(), answer_.begin(), answer_.end());
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -203,6 +204,23 @@ TEST_F(Bench, LoadCountsRefusals) {
   EXPECT_EQ(ran.json["caller"]["answered"], 0);
 }
 
+TEST_F(Bench, LoadBesidePeersThatReadNothing) {
+  ASSERT_NO_FATAL_FAILURE(start_daemon("max_queue_bytes = 131072"));
+  const Ran ran = load(
+      {"--connections", "5", "--rate", "100", "--stalled", "2", "--stalled-rate", "2000", "--message-bytes", "4000"},
+      "3s");
+  ASSERT_NO_FATAL_FAILURE(expect_all_answered(ran));
+  EXPECT_FALSE(ran.json.contains("stalled"));
+  const Json& with = ran.json["with_stalled"];
+  EXPECT_EQ(with["connections"]["up"], 5);
+  EXPECT_GT(with["caller"]["answered"], 0);
+  EXPECT_EQ(with["caller"]["lost"], 0) << ran.output;
+  EXPECT_EQ(with["stalled"]["peers"], 2);
+  EXPECT_GT(with["stalled"]["requests"], 0);
+  EXPECT_GT(ran.json["p99_ratio"], 0);
+  EXPECT_THAT(ran.output, AllOf(HasSubstr("Without stalled peers"), HasSubstr("p99 with them")));
+}
+
 TEST_F(Bench, HandshakesFreshAndResumed) {
   ASSERT_NO_FATAL_FAILURE(start_daemon());
   for (const bool resume : {false, true}) {
@@ -223,7 +241,7 @@ TEST_F(Bench, FloorMeasuresItself) {
   const Ran ran = run({"floor", "--duration", "300ms", "--warmup", "100ms", "--handshake-duration", "500ms"});
   ASSERT_EQ(ran.code, 0) << ran.output;
   const Json& forwarding = ran.json["forwarding"];
-  EXPECT_GT(forwarding["ns_per_message"], 0);
+  EXPECT_GT(forwarding["cpu"]["ns_per_message"], 0);
   EXPECT_EQ(forwarding["caller"]["failed"], 0);
   EXPECT_EQ(forwarding["plain_tcp"], !ran.json["kernel_tls"]);
   // What is not encrypted is not passed off as if it were.
@@ -241,6 +259,58 @@ TEST_F(Bench, FloorWithOpensslAndClientCertificates) {
   EXPECT_EQ(ran.json["forwarding"]["tls"]["records"], "user");
   EXPECT_EQ(ran.json["forwarding"]["connections"]["up"], 3);
   EXPECT_TRUE(ran.json["handshakes"]["full"]["options"]["client_certificate"]);
+}
+
+TEST_F(Bench, FloorOfOneKindOnly) {
+  const Ran messages =
+      run({"floor", "--rate", "100", "--duration", "300ms", "--warmup", "0s", "--handshake-duration", "0s"});
+  ASSERT_EQ(messages.code, 0) << messages.output;
+  EXPECT_GT(messages.json["forwarding"]["caller"]["answered"], 0);
+  EXPECT_FALSE(messages.json.contains("handshakes"));
+  const Ran handshakes = run({"floor", "--duration", "0s", "--handshake-duration", "300ms"});
+  ASSERT_EQ(handshakes.code, 0) << handshakes.output;
+  EXPECT_FALSE(handshakes.json.contains("forwarding"));
+  EXPECT_GT(handshakes.json["handshakes"]["full"]["handshakes"], 0);
+}
+
+TEST_F(Bench, IdleConnectionsAreKeptAndTheirMemoryIsCounted) {
+  ASSERT_NO_FATAL_FAILURE(start_daemon());
+  std::vector<std::string> arguments = {"idle",
+                                        "--connections",
+                                        "5",
+                                        "--hold",
+                                        "200ms",
+                                        "--set-up",
+                                        "90s",
+                                        "--daemon-control",
+                                        daemon_->control_socket()};
+  arguments.insert(arguments.end(), connect_.begin(), connect_.end());
+  const Ran ran = run(arguments);
+  ASSERT_EQ(ran.code, 0) << ran.output;
+  EXPECT_EQ(ran.json["connections"]["up"], 5);
+  EXPECT_EQ(ran.json["connections"]["ended"], 0);
+  EXPECT_EQ(ran.json["tls"]["version"], "TLS 1.3");
+  EXPECT_GT(ran.json["memory"]["before_kib"], 0);
+  EXPECT_GE(ran.json["memory"]["octets_per_connection"], 0);
+  EXPECT_THAT(ran.output, AllOf(HasSubstr("5 of 5"), HasSubstr("octets a connection")));
+}
+
+TEST_F(Bench, IdleSaysSoWhenTheServerEndsThem) {
+  ASSERT_NO_FATAL_FAILURE(start_daemon());
+  const std::string json = folder_.file("idle.json");
+  std::vector<std::string> arguments = {built_program("ktrunk-bench"), "idle", "--connections", "3", "--json", json};
+  arguments.insert(arguments.end(), connect_.begin(), connect_.end());
+  auto idle = Process::start({.argv = arguments, .output = folder_.path() / "idle"});
+  ASSERT_TRUE(idle) << idle.error().what;
+  ASSERT_TRUE(eventually([&] { return std::filesystem::exists(json) && std::filesystem::file_size(json) > 0; },
+                         milliseconds(90'000)))
+      << idle->output();
+  EXPECT_TRUE(daemon_->stop());
+  daemon_.reset();
+  const auto exit = idle->wait(kLong);
+  ASSERT_TRUE(exit) << idle->output();
+  EXPECT_EQ(exit->code, 1) << idle->output();
+  EXPECT_THAT(idle->output(), HasSubstr("3 connections ended while they were held"));
 }
 
 TEST_F(Bench, DesignsSideBySide) {
@@ -281,6 +351,9 @@ TEST_F(Bench, SaysThatNobodyIsThere) {
   const Ran handshakes = run({"handshakes", "--connect", "tls:" + nowhere, "--duration", "200ms", "--warmup", "0s"});
   EXPECT_EQ(handshakes.code, 1);
   EXPECT_THAT(handshakes.output, HasSubstr("ECONNREFUSED"));
+  const Ran idle = run({"idle", "--connect", "tcp:" + nowhere, "--connections", "2"});
+  EXPECT_EQ(idle.code, 1);
+  EXPECT_THAT(idle.output, HasSubstr("no connection came up to " + nowhere));
   const Ran answer = run({"load", "--answer", "tcp:" + nowhere, "--set-up", "200ms"});
   EXPECT_EQ(answer.code, 1);
   EXPECT_THAT(answer.output, HasSubstr("nobody connected"));
@@ -302,6 +375,7 @@ TEST_F(Bench, ExplainsWrongUse) {
       {{"load", "--connect", "tcp:127.0.0.1:1", "--duration", "5"}, "--duration 5"},
       {{"load", "--connect", "tcp:127.0.0.1:1", "--rate", "-3"}, "--rate"},
       {{"load", "--connect", "tcp:127.0.0.1:1", "--connections", "0"}, "--connections"},
+      {{"load", "--connect", "tcp:127.0.0.1:1", "--stalled", "1"}, "give --connect and --rate"},
       {{"load", "--connect", "tcp:127.0.0.1:1", "--message-bytes", "70000"}, "--message-bytes"},
       {{"load", "--connect", "tcp:127.0.0.1:1", "--pids", "1;2"}, "--pids"},
       {{"load", "--connect", "tcp:127.0.0.1:1", "--daemon-control", "/nonexistent"}, "/nonexistent"},
@@ -311,6 +385,8 @@ TEST_F(Bench, ExplainsWrongUse) {
       {{"handshakes", "--connect", "tcp:127.0.0.1:1"}, "tls:HOST:PORT"},
       {{"handshakes"}, "--connect"},
       {{"floor", "--cert", "x"}, "--key"},
+      {{"floor", "--duration", "0s", "--handshake-duration", "0s"}, "nothing is left to be measured"},
+      {{"idle", "--connections", "3"}, "--connect"},
       {{"designs", "--workers", "0"}, "--workers"},
       {{"designs", "--design", "magic"}, "--design"},
       {{"designs", "--stall", "0s"}, "--stall"},

@@ -49,7 +49,11 @@ TEST(CpuTime, OfAProcessThatIsGoneIsAnError) {
 TEST(CpuTime, OfThisProcess) {
   EXPECT_TRUE(cpu_nanoseconds(0));
   EXPECT_TRUE(cpu_nanoseconds(::getpid()));
-  EXPECT_TRUE(pss_kib(0));
+  const auto all = pss_kib(0);
+  const auto own = own_memory_kib(0);
+  ASSERT_TRUE(all && own);
+  EXPECT_GT(*own, 0u);
+  EXPECT_LE(*own, *all);
 }
 
 TEST(CpuTime, ProcessNumbersAreChecked) {

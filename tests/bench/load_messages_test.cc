@@ -1,11 +1,14 @@
 // What the load generator writes is SIP, of the length that was asked for; and whatever comes back, it writes nothing
 // beyond its room.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
 #include <string>
 #include <vector>
 
+#include "bench/io/stream.h"
 #include "bench/load/callee.h"
 #include "bench/load/message_templates.h"
 #include "support/sip_peer.h"
@@ -131,6 +134,32 @@ TEST(Response, IsNotMadeFromWhatIsNoRequest) {
   std::string many = whole;
   for (int i = 0; i < 60; ++i) many = through_proxies(many, {});
   EXPECT_EQ(write_response(to.data(), to.size(), many, 200, 0), 0u);
+}
+
+TEST(Splitter, FindsTheMessagesHoweverTheyAreCut) {
+  std::mt19937 random(1);
+  std::string stream;
+  std::vector<std::string> sent;
+  for (int i = 0; i < 400; ++i) {
+    const std::string body(random() % (i % 10 == 0 ? 20'000 : 900), 'x');
+    sent.push_back(
+        fmt::format("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: {}\r\nContent-Length: {}\r\n\r\n{}", i, body.size(), body));
+    stream += sent.back();
+    if (i % 7 == 0) stream += "\r\n\r\n";
+  }
+  for (const std::size_t most : {1u, 7u, 600u, 5'000u, 16'384u, 100'000u}) {
+    Splitter splitter;
+    std::vector<std::string> found;
+    for (std::string_view rest = stream; !rest.empty();) {
+      const std::string_view piece = rest.substr(0, 1 + random() % most);
+      ASSERT_TRUE(splitter.feed(piece, [&](std::string_view message) { found.emplace_back(message); }));
+      rest.remove_prefix(piece.size());
+    }
+    ASSERT_EQ(found.size(), sent.size()) << most;
+    EXPECT_EQ(found, sent) << most;
+  }
+  Splitter splitter;
+  EXPECT_FALSE(splitter.feed("MESSAGE sip:a@b SIP/2.0\r\nContent-Length: x\r\n\r\n", [](std::string_view) {}));
 }
 
 TEST(Dialog, FollowsTheRouteSetBackwards) {
