@@ -15,7 +15,7 @@ class KamailioProgram : public InteropTest {
  protected:
   static std::string missing() {
     if (const std::string program = missing_program("kamailio", "kamailio"); !program.empty()) return program;
-    const std::string tls = std::string(kModules) + "tls.so";
+    const std::string tls = fmt::format("{}tls.so", kModules);
     return std::filesystem::exists(tls) ? "" : tls + " is not there; install kamailio-tls-modules";
   }
   // Answers OPTIONS itself; relays all else to us, statefully.

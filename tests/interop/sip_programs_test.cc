@@ -1,9 +1,15 @@
 // SIP programs against ktrunkd: sipsak, baresip, SIPp.
+#include <signal.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <random>
+#include <sstream>
 
 #include "interop/interop_fixture.h"
 #include "interop/sipp.h"
+#include "support/scale.h"
 
 namespace ktrunk::test {
 namespace {
@@ -143,6 +149,13 @@ class SippCalls : public SipPrograms {
  protected:
   static constexpr int kCalls = 20;
 
+  // As start(), with SIPp's own UAS over TLS behind the trunk "pbx".
+  void start_with_sipp(const std::string& path, const std::string& ktrunk_lines = "", unsigned workers = 2) {
+    const Address pbx = free_address();
+    callee_ = Conversation::start(sipp_command(path, SippTransport::kTls, certificates().pbx, pbx, {"-sn", "uas"}));
+    ASSERT_NE(callee_, nullptr);
+    start(pbx_at(pbx), ktrunk_lines, workers);
+  }
   // As the trunk "carrier", 20 of what the options describe; SIPp ends with 0 when all have succeeded.
   testing::AssertionResult all_succeed(const std::string& path, const std::vector<std::string>& what) {
     const TempFolder folder;
@@ -157,6 +170,9 @@ class SippCalls : public SipPrograms {
     if (std::ifstream errors(folder.file("errors")); !result && errors) result << errors.rdbuf();
     return result;
   }
+
+ private:
+  std::unique_ptr<Conversation> callee_;
 };
 
 TEST_F(SippCalls, Options) {
@@ -186,11 +202,7 @@ Content-Length: 0
 TEST_F(SippCalls, Invite) {
   const auto path = find_sipp();
   KTRUNK_REQUIRE(path ? "" : path.error().what);
-  const Address pbx = free_address();
-  const auto callee =
-      Conversation::start(sipp_command(*path, SippTransport::kTls, certificates().pbx, pbx, {"-sn", "uas"}));
-  ASSERT_NE(callee, nullptr);
-  ASSERT_NO_FATAL_FAILURE(start(pbx_at(pbx)));
+  ASSERT_NO_FATAL_FAILURE(start_with_sipp(*path));
   EXPECT_TRUE(all_succeed(*path, {"-sn", "uac"}));
   const auto found = tls_connections("pbx");
   ASSERT_THAT(found, SizeIs(1));
@@ -198,6 +210,73 @@ TEST_F(SippCalls, Invite) {
   int sent = 0;
   for (const Json& by_worker : found[0]["messages_sent"]) sent += by_worker.get<int>();
   EXPECT_EQ(sent, 3 * kCalls);  // INVITE, ACK, BYE
+}
+
+// The last value of a column that counts from the start, in what SIPp's -trace_stat writes.
+std::optional<std::size_t> counted(const std::string& file, const std::string& column) {
+  const auto cells = [](const std::string& line) {
+    std::vector<std::string> all;
+    std::stringstream text(line);
+    for (std::string cell; std::getline(text, cell, ';');) all.push_back(cell);
+    return all;
+  };
+  std::ifstream lines(file);
+  std::string line;
+  if (!std::getline(lines, line)) return std::nullopt;
+  const auto titles = cells(line);
+  const auto at = static_cast<std::size_t>(std::ranges::find(titles, column) - titles.begin());
+  std::optional<std::size_t> last;
+  while (std::getline(lines, line)) {
+    const auto values = cells(line);
+    if (at < values.size()) last = std::stoul(values[at]);
+  }
+  return last;
+}
+
+// A call fails when one of its messages was in a worker's hand as that was killed, and those are in quarantine.
+TEST_F(SippCalls, WhileWorkersAreKilled) {
+  constexpr unsigned kWorkers = 3;
+  const auto path = find_sipp();
+  KTRUNK_REQUIRE(path ? "" : path.error().what);
+  const TempFolder folder;
+  const TempFolder quarantine;
+  ASSERT_NO_FATAL_FAILURE(
+      start_with_sipp(*path, fmt::format("quarantine = \"{}\"\n", quarantine.path().string()), kWorkers));
+  ASSERT_TRUE(eventually([this] { return tls_connections("pbx").size() == 1; }, kLong)) << daemon_->log();
+  const Json trunk = tls_connections("pbx")[0];
+
+  // As long as that many kills take: one in 150 ms, on the average.
+  const unsigned kills = std::max(10U, 300 / scale());
+  const std::size_t calls = kills * std::size_t{9};
+  auto caller = Process::start(
+      {.argv = sipp_command(*path, SippTransport::kTls, certificates().carrier, free_address(),
+                            {edge_tls_.text(), "-sn", "uac", "-m", std::to_string(calls), "-r", "60", "-recv_timeout",
+                             "20000", "-trace_stat", "-stf", folder.file("statistics"), "-fd", "1s"}),
+       .env = {},
+       .output = folder.file("output")});
+  ASSERT_TRUE(caller) << caller.error().what;
+  const auto seed = std::random_device{}();
+  std::mt19937 random(seed);
+  unsigned killed = 0;
+  while (caller->running()) {
+    std::this_thread::sleep_for(milliseconds(random() % 300));
+    const pid_t pid = daemon_->pid_of(fmt::format("worker/{}", random() % kWorkers));
+    if (pid > 1 && ::kill(pid, SIGKILL) == 0) ++killed;
+  }
+
+  const auto succeeded = counted(folder.file("statistics"), "SuccessfulCall(C)");
+  const auto failed = counted(folder.file("statistics"), "FailedCall(C)");
+  ASSERT_TRUE(succeeded && failed) << caller->output();
+  const auto kept =
+      static_cast<std::size_t>(std::ranges::distance(std::filesystem::directory_iterator(quarantine.path())));
+  fmt::print("{} kills, {} calls, {} failed, {} messages in quarantine\n", killed, *succeeded + *failed, *failed, kept);
+  EXPECT_EQ(*succeeded + *failed, calls) << caller->output();
+  EXPECT_LE(*failed, kept) << "seed " << seed << "\n" << daemon_->log() << caller->output();
+  EXPECT_GT(killed, kills / 10);
+  const auto after = tls_connections("pbx");
+  ASSERT_THAT(after, SizeIs(1));
+  EXPECT_EQ(after[0]["local"], trunk["local"]) << "it is the same connection\n" << daemon_->log();
+  EXPECT_TRUE(record_layer_fits(after[0]));
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ std::unique_ptr<SippEnd> SippEnd::start(const Options& options, const std::strin
                                         std::vector<std::string> more) {
   const std::string name = fmt::format("{}_{}.xml", options.flow.name, side);
   std::stringstream file;
-  file << std::ifstream(std::string(KTRUNK_SCENARIOS) + "/" + name).rdbuf();
+  file << std::ifstream(KTRUNK_SCENARIOS "/" + name).rdbuf();
   std::string scenario = file.str();
   EXPECT_FALSE(scenario.empty()) << name;
   replace_all(scenario, "STATUS", options.flow.status);

@@ -14,7 +14,7 @@ class TrunkPrograms : public InteropTest, public testing::WithParamInterface<std
  protected:
   [[nodiscard]] static std::string version() { return GetParam(); }
   [[nodiscard]] static std::string priority() { return fmt::format("NORMAL:-VERS-ALL:+VERS-TLS{}", version()); }
-  // gnutls-serv as the PBX: it sends back what comes, as it came.
+  // gnutls-serv as the PBX: it sends back what comes, as it came. It listens at every address.
   [[nodiscard]] static std::unique_ptr<Conversation> gnutls_server(const Address& at,
                                                                    const std::vector<std::string>& more) {
     const Certificates& files = certificates();
@@ -59,7 +59,7 @@ class TrunkPrograms : public InteropTest, public testing::WithParamInterface<std
 
 TEST_P(TrunkPrograms, GnutlsServer) {
   KTRUNK_REQUIRE(missing_program("gnutls-serv", "gnutls-bin"));
-  const Address pbx = free_address();
+  const Address pbx = free_address_for_any();
   const auto server = gnutls_server(pbx, {"--disable-client-cert"});
   ASSERT_NE(server, nullptr);
   ASSERT_NO_FATAL_FAILURE(start(pbx_at(pbx)));
@@ -73,7 +73,7 @@ TEST_P(TrunkPrograms, GnutlsServer) {
 
 TEST_P(TrunkPrograms, GnutlsServerThatWantsOurCertificate) {
   KTRUNK_REQUIRE(missing_program("gnutls-serv", "gnutls-bin"));
-  const Address pbx = free_address();
+  const Address pbx = free_address_for_any();
   const auto server =
       gnutls_server(pbx, {"--require-client-cert", "--verify-client-cert", "--x509cafile", certificates().ca.file()});
   ASSERT_NE(server, nullptr);

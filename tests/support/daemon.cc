@@ -18,7 +18,7 @@ bool is_ready(const nlohmann::ordered_json& status) {
 
 }  // namespace
 
-std::string built_program(const std::string& name) { return std::string(KTRUNK_BIN_DIR) + "/" + name; }
+std::string built_program(const std::string& name) { return KTRUNK_BIN_DIR "/" + name; }
 
 Daemon::Daemon(std::unique_ptr<TempFolder> folder, std::string control, std::string config_file, Process process,
                milliseconds timeout)

@@ -286,10 +286,28 @@ Result<Fd> TcpListener::accept(milliseconds timeout) const {
   }
 }
 
-Address free_address() {
-  // The process's number in the last 22 bits: two processes of one run never share an address.
+namespace {
+
+// The process's number in the last 22 bits: two processes of one run never share an address.
+std::string own_ip() {
   const auto number = static_cast<unsigned>(::getpid());
-  const std::string ip = fmt::format("127.{}.{}.{}", 64 + (number >> 16) % 64, (number >> 8) % 256, number % 256);
+  return fmt::format("127.{}.{}.{}", 64 + (number >> 16) % 64, (number >> 8) % 256, number % 256);
+}
+
+bool can_bind(const std::string& ip, std::uint16_t port) {
+  const Result<Address> address = Address::from_ip(ip, port);
+  const Fd socket(::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return address->family() == AF_INET6;  // a kernel without IPv6: nobody listens there
+  const int on = 1;
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address->family() == AF_INET6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  return ::bind(socket.get(), address->data(), address->size()) == 0 && ::listen(socket.get(), 1) == 0;
+}
+
+}  // namespace
+
+Address free_address() {
+  const std::string ip = own_ip();
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
     const Fd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -300,6 +318,18 @@ Address free_address() {
     if (::bind(udp.get(), bound.data(), bound.size()) == 0) return bound;
   }
   throw std::runtime_error("no free port at " + ip);
+}
+
+Address free_address_for_any() {
+  // Below ip_local_port_range, from a place of this process's own on: tests run side by side.
+  constexpr unsigned kFirst = 20'000;
+  constexpr unsigned kCount = 12'000;
+  static auto place = static_cast<unsigned>(::getpid()) * 16;
+  for (unsigned i = 0; i < kCount; ++i) {
+    const auto port = static_cast<std::uint16_t>(kFirst + place++ % kCount);
+    if (can_bind("0.0.0.0", port) && can_bind("::", port)) return *Address::from_ip(own_ip(), port);
+  }
+  throw std::runtime_error("no port is free at every address");
 }
 
 }  // namespace ktrunk::test

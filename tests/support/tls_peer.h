@@ -126,4 +126,8 @@ Status wait_ready(int fd, short events, std::chrono::steady_clock::time_point de
 // port there that is free for TCP and UDP now.
 [[nodiscard]] Address free_address();
 
+// The same with a port that is free at every address, IPv4 and IPv6, for a program that cannot be told to listen at one
+// of them. It is none that the kernel hands out, so no other test's socket takes it meanwhile.
+[[nodiscard]] Address free_address_for_any();
+
 }  // namespace ktrunk::test

@@ -106,7 +106,7 @@ ca = "{}"
 certificate = "{}"
 key = "{}"
 listen = "edge-tls"
-
+{}
 [[trunk]]
 name = "pbx-tcp"
 targets = ["tcp:{}"]
@@ -137,8 +137,8 @@ to = "absent"
 )",
                              options.limits, edge_tls_.text(), files.edge.certificate, files.edge.key, files.ca.file(),
                              edge_tcp_.text(), edge_udp_.text(), pbx_tls_listener_->address().text(), files.ca.file(),
-                             files.edge.certificate, files.edge.key, pbx_tcp_listener_->address().text(),
-                             pbx_udp_->address().text(), options.tables),
+                             files.edge.certificate, files.edge.key, options.pbx_lines,
+                             pbx_tcp_listener_->address().text(), pbx_udp_->address().text(), options.tables),
        .workers = options.workers.value_or(2),
        .ktrunk_lines = options.ktrunk_lines,
        .program = options.program,

@@ -79,8 +79,9 @@ class Echo {
 class DaemonTest : public testing::Test {
  protected:
   struct Options {
-    std::string limits;  // lines for [limits]
-    std::string tables;  // more tables
+    std::string limits;     // lines for [limits]
+    std::string pbx_lines;  // for the trunk "pbx-tls"
+    std::string tables;     // more tables
     std::string ktrunk_lines;
     std::optional<unsigned> workers;  // 2
     std::string program;              // ktrunkd; empty: that of the build

@@ -1,5 +1,6 @@
 // One busy trunk connection and eight workers: its messages are spread over all of them, each arrives once, and those
 // of a call in their order; also while workers are killed.
+#include <fmt/format.h>
 #include <signal.h>
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <sstream>
 #include <unordered_map>
 
+#include "support/processors.h"
 #include "system/caller.h"
 #include "system/daemon_fixture.h"
 
@@ -128,13 +130,17 @@ class Flood {
 class FanOut : public DaemonTest {
  protected:
   static constexpr unsigned kWorkers = 8;
-  void begin() {
+  // A connection with more messages than one worker likes.
+  void flood() {
     ASSERT_NO_FATAL_FAILURE(start({.limits = "max_queue_bytes = 16777216\n",
                                    .ktrunk_lines = fmt::format("quarantine = \"{}\"\n", quarantine_.path().string()),
                                    .workers = kWorkers}));
     auto stream = call_in();
     ASSERT_NE(stream, nullptr);
     flood_ = std::make_unique<Flood>(std::move(stream), *pbx_tls_);
+  }
+  void begin() {
+    ASSERT_NO_FATAL_FAILURE(flood());
     // Until the connection counts as busy.
     for (unsigned turn = 0; turn < 200 && !is_spread(); ++turn) flood_->wait_until_sent(2400);
     ASSERT_TRUE(is_spread()) << status().dump(2) << daemon_->log();
@@ -162,6 +168,7 @@ class FanOut : public DaemonTest {
 };
 
 TEST_F(FanOut, SpreadsABusyConnectionOverAllWorkers) {
+  KTRUNK_REQUIRE_TWO_PROCESSORS();
   ASSERT_NO_FATAL_FAILURE(begin());
   const auto before = of_workers(status(), "messages_received");
   const std::size_t messages = 100'000 / scale();
@@ -191,7 +198,25 @@ TEST_F(FanOut, SpreadsABusyConnectionOverAllWorkers) {
              fmt::join(of_workers(after, "handed_over"), " "));
 }
 
+TEST_F(FanOut, GainsNothingWithOneProcessor) {
+  {
+    const OneProcessor alone;
+    ASSERT_TRUE(alone.ok());
+    ASSERT_NO_FATAL_FAILURE(flood());
+  }
+  for (int turn = 0; turn < 10; ++turn) {
+    flood_->wait_until_sent(2400);
+    ASSERT_FALSE(is_spread());
+  }
+  flood_->stop();
+  flood_->drain(milliseconds(20'000));
+  flood_->end();
+  EXPECT_EQ(flood_->taken(), flood_->sent());
+  EXPECT_THAT(of_workers(status(), "handed_over"), testing::Each(0U));
+}
+
 TEST_F(FanOut, IsOverWhenTheConnectionIsQuiet) {
+  KTRUNK_REQUIRE_TWO_PROCESSORS();
   ASSERT_NO_FATAL_FAILURE(begin());
   flood_->stop();
   for (int turn = 0; turn < 600 && is_spread(); ++turn) std::this_thread::sleep_for(milliseconds(100));
@@ -202,6 +227,7 @@ TEST_F(FanOut, IsOverWhenTheConnectionIsQuiet) {
 }
 
 TEST_F(FanOut, LosesNothingOfWhatIsHandedOverWhenWorkersDie) {
+  KTRUNK_REQUIRE_TWO_PROCESSORS();
   ASSERT_NO_FATAL_FAILURE(begin());
   const auto seed = std::random_device{}();
   std::mt19937 random(seed);

@@ -117,7 +117,8 @@ std::vector<Injection> records(Tls version) {
       {"plaintext alert",
        [](HostilePeer&) { return plain_record(21, "\x02\x28"); },
        bad_mac,
-       Outcome::alert({kBadRecordMac, kUnexpectedMessage, kDecodeError, kRecordOverflow}, ""),
+       // Relayed over TLS 1.2, OpenSSL 3.0 calls a record that is shorter than its nonce an internal_error.
+       Outcome::alert({kBadRecordMac, kUnexpectedMessage, kDecodeError, kRecordOverflow, kInternalError}, ""),
        {}},
       {"no TLS at all",
        [](HostilePeer&) { return std::string("OPTIONS sip:us SIP/2.0\r\nVia: plain\r\n\r\n"); },

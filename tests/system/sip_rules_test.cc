@@ -129,6 +129,8 @@ TEST_F(SipRulesFourConnections, AResponseTakesAnotherConnectionOfItsTrunk) {
   auto first = new_carrier();
   const auto second = new_carrier();
   ASSERT_TRUE(first && second);
+  // The far end's handshake is done before the workers have the connection: once it answers, they have.
+  ASSERT_TRUE(second->exchange(request_to("nowhere.test"), kLong));
   ASSERT_TRUE(first->send(invite_to("four.test")));
   const auto [place, at_pbx] = receive();
   ASSERT_LT(place, four_.size());
