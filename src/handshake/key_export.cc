@@ -30,21 +30,29 @@ Status check_quiet(SSL* ssl, const SessionTrace& trace) {
   return {};
 }
 
+template <ktls::Direction D>
+Result<ktls::Keys<D>> keys_of(const Suite& suite, DirectionTrace& trace) {
+  TrafficKeys& made = trace.keys;
+  if (made.secret.size() != ktls::hash_bytes(suite.hash) || made.key.size() != ktls::key_bytes(suite.aead) ||
+      made.iv.size() != ktls::kNonceBytes)
+    return fail("OpenSSL was not seen to derive application traffic keys of the cipher suite's lengths");
+  return ktls::Keys<D>{.version = ktls::Version::kTls13,
+                       .aead = suite.aead,
+                       .key = std::move(made.key),
+                       .nonce = std::move(made.iv),
+                       .next = {trace.passed}};
+}
+
 Result<HandoverKeys> export_tls13(const Suite& suite, ktls::Endpoint self, SessionTrace& trace) {
-  const std::size_t length = ktls::hash_bytes(suite.hash);
-  if (trace.transmit.secret.size() != length || trace.receive.secret.size() != length)
-    return fail("OpenSSL gave no application traffic secret of the cipher suite's length");
-  auto transmit = ktls::keys_from_secret<ktls::Direction::kTransmit>(suite.aead, suite.hash, trace.transmit.secret,
-                                                                     {trace.transmit.passed});
+  auto transmit = keys_of<ktls::Direction::kTransmit>(suite, trace.transmit);
   if (!transmit) return std::unexpected(std::move(transmit.error()));
-  auto receive = ktls::keys_from_secret<ktls::Direction::kReceive>(suite.aead, suite.hash, trace.receive.secret,
-                                                                   {trace.receive.passed});
+  auto receive = keys_of<ktls::Direction::kReceive>(suite, trace.receive);
   if (!receive) return std::unexpected(std::move(receive.error()));
   return HandoverKeys{{std::move(*transmit), std::move(*receive)},
                       suite.hash,
                       self,
-                      std::move(trace.transmit.secret),
-                      std::move(trace.receive.secret)};
+                      std::move(trace.transmit.keys.secret),
+                      std::move(trace.receive.keys.secret)};
 }
 
 Result<HandoverKeys> export_tls12(SSL* ssl, const Suite& suite, ktls::Endpoint self, const SessionTrace& trace) {

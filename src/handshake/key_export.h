@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/result.h"
+#include "handshake/traffic_keys.h"
 #include "ktls/crypto_info.h"
 #include "ktls/key_schedule.h"
 
@@ -42,7 +43,7 @@ struct HandoverKeys {
 
 // What was seen of one direction while the handshake ran.
 struct DirectionTrace {
-  ktls::TrafficSecret secret;             // TLS 1.3: the application traffic secret, once its keys are in use
+  TrafficKeys keys;                       // TLS 1.3: of application data, once they are in use
   std::uint64_t announced = 0;            // records under the application keys, by OpenSSL's message callback
   std::uint64_t passed = 0;               // the same, counted in the bytes that crossed the socket
   std::uint64_t last_explicit_nonce = 0;  // TLS 1.2: first eight octets of the last such record

@@ -102,7 +102,7 @@ const BIO_METHOD* method() {
 void count_record(const DirectionTrace& trace, std::uint8_t type, std::uint64_t& counter) {
   if (type != static_cast<std::uint8_t>(ktls::RecordType::kChangeCipherSpec)) {
     ++counter;
-  } else if (trace.secret.empty()) {
+  } else if (trace.keys.secret.empty()) {
     counter = 0;
   }
 }

@@ -15,6 +15,7 @@
 #include "handshake/tls_context_stapling.h"
 #include "handshake/tls_context_verification.h"
 #include "handshake/tls_failure.h"
+#include "handshake/traffic_keys.h"
 
 namespace ktrunk::handshake {
 namespace {
@@ -63,7 +64,9 @@ void set_habits(SSL_CTX* context) {
 
 Result<ContextPtr> new_context(const SSL_METHOD* method, const Place& place, const config::Tls& tls) {
   ERR_clear_error();
-  ContextPtr context(SSL_CTX_new(method));
+  const Result<const char*> heard = traffic_keys_are_heard();
+  if (!heard) return fail("{}: {}", place.owner, heard.error().what);
+  ContextPtr context(SSL_CTX_new_ex(nullptr, *heard, method));
   if (!context) return fail("{}: OpenSSL gives no context: {}", place.owner, openssl_error());
   set_habits(context.get());
   if (Status status = set_protocol(context.get(), place, tls); !status) return std::unexpected(status.error());

@@ -20,27 +20,6 @@ bool is_address(const std::string& host) {
   return ::inet_pton(AF_INET, host.c_str(), &any) == 1 || ::inet_pton(AF_INET6, host.c_str(), &any) == 1;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Empty when text is not hexadecimal or too long for a traffic secret.
-ktls::TrafficSecret parse_secret(std::string_view text) {
-  ktls::TrafficSecret secret;
-  secret.resize(text.size() / 2);
-  if (secret.size() * 2 != text.size()) return {};
-  for (std::size_t i = 0; i < secret.size(); ++i) {
-    const int high = hex_digit(text[2 * i]);
-    const int low = hex_digit(text[2 * i + 1]);
-    if (high < 0 || low < 0) return {};
-    secret.writable()[i] = static_cast<std::byte>(high * 16 + low);
-  }
-  return secret;
-}
-
 std::string name_text(const X509_NAME* name) {
   std::array<char, 256> text = {};
   return name != nullptr && X509_NAME_oneline(name, text.data(), static_cast<int>(text.size())) != nullptr ? text.data()
@@ -49,38 +28,19 @@ std::string name_text(const X509_NAME* name) {
 
 }  // namespace
 
-// "LABEL CLIENT_RANDOM SECRET". OpenSSL writes the line of a traffic secret in the moment that its keys come into use
-// for that direction: from there on records count.
-void TlsSession::State::on_keylog(const SSL* session, const char* line) {
-  auto* state = static_cast<State*>(SSL_get_app_data(session));
-  const std::string_view text(line);
-  const bool client = text.starts_with("CLIENT_TRAFFIC_SECRET_0 ");
-  if (state == nullptr || (!client && !text.starts_with("SERVER_TRAFFIC_SECRET_0 "))) return;
-  const bool ours = client == (state->role == Role::kConnect);
-  DirectionTrace& trace = ours ? state->trace.transmit : state->trace.receive;
-  trace.secret = parse_secret(text.substr(text.rfind(' ') + 1));
-  trace.announced = 0;
-  trace.passed = 0;
+// OpenSSL derives them in the moment that they come into use for that direction: from there on records count.
+void TlsSession::State::on_traffic_keys(ktls::Endpoint writer, TrafficKeys keys) {
+  const bool ours = (writer == ktls::Endpoint::kClient) == (role == Role::kConnect);
+  DirectionTrace& direction = ours ? trace.transmit : trace.receive;
+  direction.keys = std::move(keys);
+  direction.announced = 0;
+  direction.passed = 0;
 }
 
-// OpenSSL asks the context that the session has at the time for the callback, and prints each secret octet by octet:
-// all five are a fourteenth of a handshake's instructions. Ours are among the three that come after a Finished.
-void TlsSession::State::hear_secrets() const {
-  SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl.get()), secrets_are_due ? on_keylog : nullptr);
-}
-
-void TlsSession::State::on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session,
-                                   void*) {
-  if (size == 0) return;
-  const std::uint8_t first = *static_cast<const std::uint8_t*>(data);
-  State& state = of(session);
-  if (type == SSL3_RT_HEADER) {
-    DirectionTrace& trace = write != 0 ? state.trace.transmit : state.trace.receive;
-    count_record(trace, first, trace.announced);
-  } else if (type == SSL3_RT_HANDSHAKE && first == SSL3_MT_FINISHED && version == TLS1_3_VERSION) {
-    state.secrets_are_due = true;
-    state.hear_secrets();
-  }
+void TlsSession::State::on_message(int write, int, int type, const void* data, std::size_t size, SSL* session, void*) {
+  if (type != SSL3_RT_HEADER || size == 0) return;
+  DirectionTrace& trace = write != 0 ? of(session).trace.transmit : of(session).trace.receive;
+  count_record(trace, *static_cast<const std::uint8_t*>(data), trace.announced);
 }
 
 void TlsSession::State::on_info(const SSL* session, int where, int value) {
@@ -174,7 +134,7 @@ TlsSession::Step TlsSession::step() {
   if (state.phase == State::Phase::kFailed) return Step::kFailed;
   if (state.phase != State::Phase::kHandshake) return Step::kDone;
   ERR_clear_error();
-  state.hear_secrets();
+  const TrafficKeysHearing hearing(state);
   const int result = SSL_do_handshake(state.ssl.get());
   if (result == 1) return state.finish();
   switch (SSL_get_error(state.ssl.get(), result)) {

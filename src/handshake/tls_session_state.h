@@ -9,10 +9,11 @@
 
 #include "handshake/tls_bio.h"
 #include "handshake/tls_session.h"
+#include "handshake/traffic_keys.h"
 
 namespace ktrunk::handshake {
 
-struct TlsSession::State {
+struct TlsSession::State final : TrafficKeysHearer {
   enum class Phase : std::uint8_t { kHandshake, kDone, kRelay, kExported, kDetached, kFailed };
   struct FreeSsl {
     void operator()(SSL* session) const { SSL_free(session); }
@@ -30,7 +31,6 @@ struct TlsSession::State {
   Fd socket;
   SessionTrace trace;
   TappedSocket tapped;
-  bool secrets_are_due = false;  // TLS 1.3: a Finished has been sent or received
   Phase phase = Phase::kHandshake;
   Role role = Role::kAccept;
   std::string owner;
@@ -55,9 +55,8 @@ struct TlsSession::State {
     return role == Role::kConnect && negotiated.version == ktls::Version::kTls13;
   }
 
-  void hear_secrets() const;
-  static void on_keylog(const SSL* session, const char* line);
-  static void on_message(int write, int version, int type, const void* data, std::size_t size, SSL* session, void*);
+  void on_traffic_keys(ktls::Endpoint writer, TrafficKeys keys) override;
+  static void on_message(int write, int, int type, const void* data, std::size_t size, SSL* session, void*);
   static void on_info(const SSL* session, int where, int value);
   static int on_verify(int ok, X509_STORE_CTX* store);
 };

@@ -66,7 +66,7 @@ TEST(RecordTap, Tls13DoesNotCountByChangeCipherSpec) {
   DirectionTrace trace;
   RecordTap tap(trace);
   feed(tap, kHello + kChange + kFinished);
-  trace.secret.resize(32);
+  trace.keys.secret.resize(32);
   trace.passed = 0;
   feed(tap, kData + kChange + kData);
   EXPECT_EQ(trace.passed, 2u);
