@@ -15,12 +15,14 @@ constexpr unsigned kMostWorkerDeaths = 5;
 
 }  // namespace
 
-Connections::Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail)
+Connections::Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail,
+                         unsigned receivers)
     : config_(config),
       region_(region),
       mail_(mail),
       records_(region.sizes().max_connections),
-      workers_(region.sizes().workers) {
+      workers_(region.sizes().workers),
+      receivers_(receivers) {
   // The lowest slots are used first, so that what the workers scan and what memory is touched stays small.
   free_.reserve(records_.size());
   for (std::size_t slot = records_.size(); slot-- > 0;) free_.push_back(static_cast<std::uint32_t>(slot));

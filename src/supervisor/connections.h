@@ -63,8 +63,8 @@ struct ConnectionView {
 
 class Connections {
  public:
-  // All three outlive it.
-  Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail);
+  // All three outlive it. receivers: how many workers may receive at a time, at least one.
+  Connections(const config::Config& config, const ipc::SharedRegion& region, ChildMail& mail, unsigned receivers);
 
   // From a handshake process. False: the message does not fit what that process owns or was told; end it.
   // Of a connection that is gone, or on its way out, any message is late and of no consequence.
@@ -131,7 +131,8 @@ class Connections {
   [[nodiscard]] std::size_t count() const { return in_use_; }
   [[nodiscard]] ConnectionView view(SlotIndex slot) const;
 
-  // The home of the next connection: the worker with the least to do.
+  // The home of the next connection: the worker with the least to do of those that may receive, which are the first
+  // that are there.
   [[nodiscard]] WorkerIndex least_loaded() const;
 
  private:
@@ -218,6 +219,7 @@ class Connections {
   std::vector<Record> records_;  // by slot
   std::vector<std::uint32_t> free_;
   std::vector<WorkerState> workers_;
+  const unsigned receivers_;
   std::vector<ConnectionId> retired_;
   // Sockets of connections that have ended in order, whose peers have not taken all yet: were they closed now, the
   // kernel could throw the rest away.

@@ -1,5 +1,7 @@
 // Homes: which worker receives from a connection. A new one goes to the worker with the least to do; and where one
-// worker has far more to do than another for a while, one of its connections moves (ipc/messages.h, Move).
+// worker has far more to do than another for a while, one of its connections moves (ipc/messages.h, Move). No more
+// workers receive than there are processors: they would take turns on them, and each find fewer messages at a time,
+// which go out in as many more records.
 #include <algorithm>
 
 #include "base/log.h"
@@ -29,9 +31,11 @@ WorkerIndex Connections::least_loaded() const {
   const double of_a_message = messages > kFarMore ? homes / messages : 0;
   WorkerIndex best;
   double least = 0;
-  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+  unsigned there = 0;
+  for (std::size_t worker = 0; worker < workers_.size() && there < receivers_; ++worker) {
     const WorkerState& state = workers_[worker];
     if (!state.ready) continue;
+    ++there;
     const double load = state.homes + state.rate * of_a_message;
     if (best.valid() && load >= least) continue;
     best = WorkerIndex{static_cast<std::uint8_t>(worker)};
@@ -62,10 +66,12 @@ void Connections::look_at_homes(Clock::time_point now) {
 void Connections::plan_move(Clock::time_point now) {
   WorkerIndex most;
   WorkerIndex least;
+  unsigned there = 0;
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     if (!workers_[worker].serving) continue;
     const WorkerIndex index{static_cast<std::uint8_t>(worker)};
     if (!most.valid() || workers_[worker].rate > workers_[most.value].rate) most = index;
+    if (there++ >= receivers_) continue;
     if (!least.valid() || workers_[worker].rate < workers_[least.value].rate) least = index;
   }
   if (!most.valid()) return;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/processors.h"
 #include "ipc/vault.h"
 #include "supervisor/sockets.h"
 #include "supervisor/token_key.h"
@@ -133,7 +134,7 @@ Process::Process(config::Config config, ipc::SharedRegion region, std::unique_pt
       image_(std::move(image)),
       region_(std::move(region)),
       loop_(std::move(loop)),
-      connections_(config_, region_, *this),
+      connections_(config_, region_, *this, static_cast<unsigned>(processors())),
       trunk_states_(config_, region_),
       control_(*loop_, config_.control_socket,
                [this](const Control::Request& request, const Control::Reply& reply) { answer(request, reply); }),

@@ -162,7 +162,7 @@ class ConnectionsTest : public testing::Test {
   ipc::SharedRegion region =
       std::move(*ipc::SharedRegion::create({.workers = 2, .handshakes = 2, .max_connections = 4, .trunks = 2}));
   Notebook mail;
-  Connections connections{config, region, mail};
+  Connections connections{config, region, mail, 2};
 };
 
 }  // namespace ktrunk::supervisor

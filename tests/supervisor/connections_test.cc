@@ -89,7 +89,7 @@ TEST_F(ConnectionsTest, ListsOpenConnectionsOfATrunk) {
 TEST_F(ConnectionsTest, CapsDescriptorsInFlight) {
   auto wide = std::move(*ipc::SharedRegion::create({.workers = 1, .max_connections = 200, .trunks = 0}));
   Notebook notes;
-  Connections many(config, wide, notes);
+  Connections many(config, wide, notes, 2);
   many.worker_ready(w0);
   ipc::Established made{.info = {}};
   made.info.role = ipc::ConnectionInfo::Role::kConnected;
@@ -360,7 +360,7 @@ TEST_F(ConnectionsTest, AHandshakeProcessSpeaksForItsOwnConnections) {
 TEST_F(ConnectionsTest, AnAddressHasItsShareAndNoMore) {
   auto wide = std::move(*ipc::SharedRegion::create({.workers = 1, .max_connections = 100, .trunks = 0}));
   Notebook notes;
-  Connections many(config, wide, notes);
+  Connections many(config, wide, notes, 2);
   ipc::Established one{.info = {}};
   one.info.peer = *Address::parse("192.0.2.1:5061");
   ipc::Established other = one;

@@ -41,6 +41,18 @@ TEST_F(HomesTest, NewConnectionsGoWhereThereIsLeastToDo) {
   EXPECT_EQ(connections.least_loaded(), w0);
 }
 
+TEST_F(HomesTest, NoMoreWorkersReceiveThanThereAreProcessors) {
+  Connections few(config, region, mail, 1);
+  few.worker_ready(w1);
+  EXPECT_EQ(few.least_loaded(), w1) << "the first that is there";
+  few.worker_ready(w0);
+  region.worker(w0).messages_received.add(1000);
+  few.look(now += 1s);
+  EXPECT_EQ(few.least_loaded(), w0) << "whatever it has to do";
+  few.worker_ended(w0, kEstate);
+  EXPECT_EQ(few.least_loaded(), w1);
+}
+
 TEST_F(HomesTest, AConnectionMovesFromAWorkerThatHasFarMoreToDo) {
   second(1000, 60, 40);
   second(1000, 60, 40);

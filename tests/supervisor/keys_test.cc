@@ -247,7 +247,7 @@ TEST_F(KeysTest, DISABLED_LookAtManyConnections) {
     Notebook notes;
     config::Config many_allowed = config;
     many_allowed.limits.connections_per_address = 16384;
-    Connections many(many_allowed, wide, notes);
+    Connections many(many_allowed, wide, notes, 2);
     many.worker_ready(w0);
     const int shared = ::eventfd(0, EFD_CLOEXEC);
     ipc::Established message{.info = {}};
