@@ -68,6 +68,6 @@ def markdown_bars:
   "| bar | figure | at most | |", "| --- | --- | --- | --- |",
   (.[] | [.name, (.figure | rounded(2) | tostring), (.most | rounded(2) | tostring), (if .holds then "holds" else "**not met**" end)] | row);
 def markdown:
-  "Commit \(.commit), \(.time).", "",
+  "Measured \(.time).", "",
   (.sets[] | "\({own: "This machine", shape: "Test machine, wall clock", exact: "Test machine, guest instructions"}[.set]), " +
      "Linux \(.kernel), Kamailio \(.kamailio):", "", markdown_set, "", (.bars | if length == 0 then empty else markdown_bars, "" end));
